@@ -1,0 +1,398 @@
+//! The checked model: what the resources mean, with every reference resolved.
+//!
+//! A [`Model`] is a value: it is built once by [`crate::check`], never changed, and shared by every
+//! request of a snapshot. Nothing in it refers to a socket, a clock or a runtime.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::route::RouteTable;
+
+/// The desired state that all resources together describe.
+#[derive(Debug, Default)]
+pub struct Model {
+    /// Every socket to listen on, ordered by name.
+    pub entrances: Vec<Arc<Entrance>>,
+    /// Every service port, by key.
+    pub services: BTreeMap<ServicePortKey, Arc<ServicePort>>,
+    /// Every filter, by key.
+    pub filters: BTreeMap<FilterKey, Arc<Filter>>,
+    /// Status of each resource, in the words of the Gateway API, for `/config`.
+    pub conditions: Vec<(ResourceKey, Vec<Condition>)>,
+}
+
+/// One condition of a resource's status.
+///
+/// # Source
+///
+/// Kubernetes API conventions, `metav1.Condition`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Condition {
+    /// `Accepted`, `ResolvedRefs`, `Programmed`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// `True` or `False`.
+    pub status: bool,
+    /// The API's reason, for example `BackendNotFound`.
+    pub reason: String,
+    /// One sentence for a person.
+    pub message: String,
+}
+
+/// Names a resource: kind, namespace, name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct ResourceKey {
+    /// The kind, as written in YAML: `HTTPRoute`.
+    pub kind: String,
+    /// The namespace; `default` where the file names none.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for ResourceKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// One socket to listen on, and how a request that arrives there is routed.
+#[derive(Debug)]
+pub struct Entrance {
+    /// `gateway/NAMESPACE/PORT` for the merged listeners of a namespace's Gateways on a port,
+    /// `service/NAMESPACE/NAME:PORT` for a service port (GAMMA).
+    pub name: Arc<str>,
+    /// The port to bind. For a Gateway the listener's; for a service the one that
+    /// [`crate::ports::allocate`] gave it (20000–29999).
+    pub port: u16,
+    /// Where requests come from.
+    pub kind: EntranceKind,
+    /// Certificates by server name, where the listeners are HTTPS.
+    pub tls: Option<Tls>,
+    /// Filters of the namespace, the Gateway or the Service, in the order in which they run on
+    /// requests; they run before the route is final.
+    pub filters: Vec<FilterKey>,
+    /// The routes.
+    pub routes: RouteTable,
+}
+
+/// What an [`Entrance`] stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntranceKind {
+    /// Listeners of Gateways, selected by Host.
+    Gateway,
+    /// One service port: the port names the service (design decision 11). When no route matches
+    /// because none is attached, the request goes to the service itself.
+    Service(ServicePortKey),
+}
+
+/// The certificates of an HTTPS entrance, most specific name first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Each listener's hostname (`None` = any) with its certificate.
+    pub certificates: Vec<(Option<Hostname>, Certificate)>,
+}
+
+/// One certificate chain with its key, both PEM, as the Secret (`kubernetes.io/tls`) holds them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The Secret, as `NAMESPACE/NAME`.
+    pub secret: String,
+    /// `tls.crt`.
+    pub chain_pem: Arc<str>,
+    /// `tls.key`. Never printed.
+    pub key_pem: Arc<str>,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Certificate").field("secret", &self.secret).finish_non_exhaustive()
+    }
+}
+
+/// A hostname of a listener or a route: exact, or `*.suffix`. Lower case, no trailing dot.
+///
+/// # Source
+///
+/// Gateway API, `Hostname`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hostname {
+    /// `api.example.com`
+    Exact(String),
+    /// `*.example.com`, held as `example.com`; matches one label or more.
+    Wildcard(String),
+}
+
+/// Names one port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct ServicePortKey {
+    /// The namespace.
+    pub namespace: String,
+    /// The Service's name.
+    pub name: String,
+    /// The service port (not the target port).
+    pub port: u16,
+}
+
+impl fmt::Display for ServicePortKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}:{}", self.namespace, self.name, self.port)
+    }
+}
+
+/// One service port with the addresses behind it.
+#[derive(Debug)]
+pub struct ServicePort {
+    /// Its name.
+    pub key: ServicePortKey,
+    /// What is spoken to its endpoints.
+    pub protocol: AppProtocol,
+    /// Ready addresses, from EndpointSlices; empty means 503.
+    pub endpoints: Vec<SocketAddr>,
+    /// Filters attached to this Service. Whoever is routed here must have run them: an entrance of
+    /// the service runs them first, a Gateway's route adds those that have not run.
+    pub filters: Vec<FilterKey>,
+}
+
+/// What is spoken to an endpoint.
+///
+/// # Source
+///
+/// Kubernetes `appProtocol`: `http`, `kubernetes.io/h2c`, `grpc`; or the port's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub enum AppProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    H2c,
+    /// gRPC: HTTP/2 with prior knowledge, errors as gRPC status.
+    Grpc,
+    /// Not declared HTTP: may be a backend (HTTP/1.1), never needs L7 of its own.
+    Undeclared,
+}
+
+/// One rule of a route, ready to be followed.
+#[derive(Debug)]
+pub struct Rule {
+    /// `NAMESPACE/ROUTE/INDEX` (or the rule's name in place of the index), for logs.
+    pub id: Arc<str>,
+    /// The route that it belongs to.
+    pub route: ResourceKey,
+    /// Filters attached to the route, in the order in which they run; they run once the route is
+    /// final, and add to those that ran before.
+    pub filters: Vec<FilterKey>,
+    /// `requestHeaderModifier`.
+    pub request_headers: HeaderEdits,
+    /// `responseHeaderModifier`.
+    pub response_headers: HeaderEdits,
+    /// `timeouts.request`: from the request's head to the end of the response; `None` = no bound.
+    pub request_timeout: Option<Duration>,
+    /// `timeouts.backendRequest`: one attempt, until its response's head.
+    pub backend_timeout: Option<Duration>,
+    /// Weighted backends. None, or all of weight zero: the rule answers 500 (Gateway API).
+    pub backends: Vec<Backend>,
+}
+
+/// One weighted backend of a rule.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Its share; relative to the sum of the rule's weights.
+    pub weight: u32,
+    /// The service port, or why it cannot be used: that share of the requests gets 500.
+    pub target: Result<ServicePortKey, BackendFault>,
+    /// Header edits of this backend's own filters, request side.
+    pub request_headers: HeaderEdits,
+    /// Header edits of this backend's own filters, response side.
+    pub response_headers: HeaderEdits,
+}
+
+/// Why a backend cannot be used.
+///
+/// # Source
+///
+/// Gateway API, `ResolvedRefs` reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub enum BackendFault {
+    /// No such Service or port.
+    BackendNotFound,
+    /// Another namespace, and no ReferenceGrant allows it.
+    RefNotPermitted,
+    /// Not a Service.
+    InvalidKind,
+}
+
+/// Header edits, in the order of the Gateway API: set, add, remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Replaced or set.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Appended.
+    pub add: Vec<(HeaderName, HeaderValue)>,
+    /// Removed.
+    pub remove: Vec<HeaderName>,
+}
+
+impl HeaderEdits {
+    /// Whether there is nothing to edit.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+
+    /// Applies the edits: set, add, remove.
+    pub fn apply(&self, headers: &mut http::HeaderMap) {
+        for (name, value) in &self.set {
+            headers.insert(name.clone(), value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name.clone(), value.clone());
+        }
+        for name in &self.remove {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Names a filter: namespace and name of its `Filter` or `WasmPlugin`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct FilterKey {
+    /// The kind: `Filter` or `WasmPlugin`.
+    pub kind: String,
+    /// The namespace; also the owner.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for FilterKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A filter as its operator wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter {
+    /// Its name.
+    pub key: FilterKey,
+    /// Where its module comes from.
+    pub module: ModuleSource,
+    /// Lower-case hexadecimal SHA-256 that the module's bytes must have.
+    pub sha256: Option<String>,
+    /// The root context's id (`pluginName` of a WasmPlugin).
+    pub root_id: String,
+    /// JSON text handed to `proxy_on_configure`; `None` = no configuration at all.
+    pub config: Option<String>,
+    /// Environment of the VM (`vmConfig.env`).
+    pub environment: Vec<(String, String)>,
+    /// Where in the chain it runs.
+    pub phase: Phase,
+    /// Within a phase, higher first; unset runs after every set one, ties by namespace and name.
+    pub priority: Option<i32>,
+    /// Which requests it sees; empty = all.
+    pub matches: Vec<FilterMatch>,
+    /// What happens to a request whose filter failed.
+    pub failure_policy: FailurePolicy,
+    /// Bounds.
+    pub limits: FilterLimits,
+    /// Allowed imports and callbacks; `None` = all.
+    pub capabilities: Option<Vec<String>>,
+    /// Who shares a VM.
+    pub isolation: Isolation,
+    /// Whether headers wait for the body.
+    pub bodies: Bodies,
+}
+
+/// Where a module comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ModuleSource {
+    /// `builtin://pii-redact`
+    Builtin(String),
+    /// `file://…`: absolute, or relative to the file that names it (resolved when read).
+    File(String),
+    /// `http://…` or `https://…`
+    Http(String),
+}
+
+/// Filter phases, in the order in which they run on a request.
+///
+/// # Source
+///
+/// Istio `PluginPhase`; the order is that of Istio's waypoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub enum Phase {
+    /// Before authentication.
+    Authn,
+    /// After authentication, before authorization.
+    Authz,
+    /// After authorization.
+    Stats,
+    /// Last, next to the upstream.
+    Unspecified,
+}
+
+/// Which requests a filter sees: all that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FilterMatch {
+    /// Methods; empty = any.
+    pub methods: Vec<http::Method>,
+    /// Path prefixes on whole segments; empty = any.
+    pub path_prefixes: Vec<String>,
+    /// Ports of the entrance (WasmPlugin `match.ports`); empty = any.
+    pub ports: Vec<u16>,
+}
+
+/// What happens to a stream whose filter failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub enum FailurePolicy {
+    /// The request is refused (503, gRPC UNAVAILABLE).
+    #[default]
+    Closed,
+    /// The filter is skipped.
+    Open,
+    /// Refused while the VM restarts with backoff; the same as `Closed` for the request in hand.
+    Reload,
+}
+
+/// Bounds of one filter; `None` = the proxy's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FilterLimits {
+    /// Linear memory of one VM, in bytes (a multiple of 64 KiB).
+    pub memory_bytes: Option<u64>,
+    /// CPU time of one callback.
+    pub deadline: Option<Duration>,
+    /// Body bytes held for one stream and direction.
+    pub buffered_body_bytes: Option<u64>,
+    /// Streams of one VM.
+    pub streams_per_vm: Option<u32>,
+    /// Share of one worker's CPU, 0.0–1.0.
+    pub cpu_share: Option<f64>,
+    /// Callouts of one stream.
+    pub callouts_per_stream: Option<u32>,
+    /// How long `bodies: BeforeHeaders` may hold the headers.
+    pub body_wait: Option<Duration>,
+}
+
+/// Who shares a VM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub enum Isolation {
+    /// Streams of this filter share VMs.
+    #[default]
+    Shared,
+    /// A fresh VM per stream.
+    PerRequest,
+}
+
+/// Whether headers wait for the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub enum Bodies {
+    /// The headers go on when their callback continues (Envoy's default).
+    #[default]
+    AfterHeaders,
+    /// A pause in the headers callback lets body callbacks run while the headers wait.
+    BeforeHeaders,
+}
