@@ -1,0 +1,2 @@
+//! One VM.
+pub(crate) struct VmState {}
