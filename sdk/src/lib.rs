@@ -88,9 +88,14 @@ pub use metrics::{Counter, Gauge, Histogram};
 /// Log macros; a line reaches the host's log with the filter's name.
 pub use log::{debug, error, info, trace, warn};
 
-/// The host's wall clock.
+/// The host's wall clock; it may jump.
 pub fn now() -> std::time::SystemTime {
     host::now()
+}
+
+/// Time since this VM began to ask for it: it never jumps, so measure ages and waits with it.
+pub fn uptime() -> std::time::Duration {
+    host::uptime()
 }
 
 /// Makes a proxy-wasm module of a [`Filter`]: registers it when the module is initialised.

@@ -85,6 +85,8 @@ pub struct FakeCall {
 pub struct Fake {
     /// The clock; the real one's time when the test did not set it.
     pub now: Option<SystemTime>,
+    /// What [`crate::uptime`] tells; it stands still unless the test moves it.
+    pub uptime: Duration,
     /// The tick that the filter asked for last.
     pub tick: Duration,
     /// Critical log lines.

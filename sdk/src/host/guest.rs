@@ -1,7 +1,7 @@
 //! Hostcalls through the `proxy-wasm` crate. Byte values throughout: its text variants panic on
 //! what is not UTF-8.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType, Status};
@@ -52,6 +52,13 @@ pub(crate) fn follow_log_level() {
 
 pub(crate) fn now() -> SystemTime {
     told("get_current_time", hostcalls::get_current_time()).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+pub(crate) fn uptime() -> Duration {
+    thread_local! {
+        static START: Instant = Instant::now();
+    }
+    START.with(Instant::elapsed)
 }
 
 pub(crate) fn set_tick(period: Duration) {

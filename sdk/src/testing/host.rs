@@ -34,6 +34,10 @@ pub(crate) fn now() -> SystemTime {
     with(|fake| fake.now).unwrap_or_else(SystemTime::now)
 }
 
+pub(crate) fn uptime() -> Duration {
+    with(|fake| fake.uptime)
+}
+
 pub(crate) fn set_tick(period: Duration) {
     with(|fake| fake.tick = period);
 }
