@@ -1,1 +1,31 @@
-//! To be written.
+//! Resources in, a checked model and decisions out: no socket, no clock, no runtime.
+//!
+//! ```text
+//! files ─read─► Resources ─merge─► Resources ─check─► Model ─select─► Rule
+//! ```
+//! [`read`] finds every mistake within a resource, [`check`] those between resources; [`merge`]
+//! keeps the last good version of what was refused.
+
+#![deny(missing_docs)]
+
+mod check;
+mod merge;
+pub mod model;
+mod nearest;
+pub mod ports;
+mod problem;
+mod read;
+mod resource;
+pub mod route;
+mod source;
+mod text;
+
+pub use check::{Checked, Denied, check};
+pub use merge::{fall_back, merge};
+pub use model::*;
+pub use problem::{Note, Problem, Severity, render};
+pub use read::schema::schemas;
+pub use read::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX, PROBLEMS_MAX, Reading, read};
+pub use resource::Resources;
+pub use route::{Facts, RouteTable, Selection};
+pub use source::SourceFile;

@@ -289,6 +289,9 @@ pub struct Filter {
     pub config: Option<String>,
     /// Environment of the VM (`vmConfig.env`).
     pub environment: Vec<(String, String)>,
+    /// Names of variables whose values the caller takes from its own environment (`valueFrom:
+    /// HOST`); one that is not set there is left out.
+    pub host_environment: Vec<String>,
     /// Where in the chain it runs.
     pub phase: Phase,
     /// Within a phase, higher first; unset runs after every set one, ties by namespace and name.

@@ -1,0 +1,247 @@
+//! Listeners of Gateways, merged by namespace and port.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::grant::{Reference, permits};
+use super::{Checker, Report};
+use crate::model::{Certificate, Hostname, ResourceKey, Tls};
+use crate::nearest::nearest;
+use crate::problem::Problem;
+use crate::resource::Held;
+use crate::resource::gateway::{Gateway, Listener, ListenerProtocol};
+use crate::resource::secret::{Secret, TLS_SECRET};
+use crate::route::TableBuilder;
+
+/// The merged listeners of one namespace and port.
+#[derive(Debug)]
+pub(super) struct Slot<'a> {
+    protocol: ListenerProtocol,
+    /// Who has which hostname.
+    pub listeners: Vec<Placed<'a>>,
+    pub tls: Option<Tls>,
+    pub table: TableBuilder,
+}
+
+/// A listener in its slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed<'a> {
+    pub gateway: Held<'a, Gateway>,
+    pub listener: &'a Listener,
+}
+
+impl Slot<'_> {
+    /// Names of the Gateways that have a listener here.
+    pub(super) fn gateways(&self) -> BTreeSet<&str> {
+        self.listeners.iter().map(|placed| placed.gateway.key().name.as_str()).collect()
+    }
+}
+
+impl Placed<'_> {
+    pub(super) fn hostname(&self) -> Option<&Hostname> {
+        self.listener.hostname.as_ref().map(|name| &name.0)
+    }
+}
+
+/// How a Gateway fared.
+#[derive(Default)]
+struct Verdict {
+    unresolved: Option<(&'static str, String)>,
+    conflict: Option<String>,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn gateways(&mut self) {
+        let mut gateways: Vec<_> = self.resources.each::<Gateway>().collect();
+        // Of two listeners that want the same, the older Gateway's has it.
+        gateways.sort_by_key(|held| (&held.resource.created, held.resource.order));
+        for gateway in gateways {
+            let mut verdict = Verdict::default();
+            for (index, listener) in gateway.spec.listeners.iter().enumerate() {
+                self.listener(gateway, index, listener, &mut verdict);
+            }
+            conclude(&mut self.report, gateway.key(), verdict);
+        }
+        self.warn_shared_slots();
+    }
+
+    fn listener(
+        &mut self,
+        gateway: Held<'a, Gateway>,
+        index: usize,
+        listener: &'a Listener,
+        verdict: &mut Verdict,
+    ) {
+        let at = |part: &str| gateway.at(&format!("spec/listeners/{index}/{part}"));
+        let place = Placed { gateway, listener };
+        let slot = self
+            .slots
+            .entry((gateway.namespace().to_owned(), listener.port))
+            .or_insert_with(|| Slot {
+                protocol: listener.protocol,
+                listeners: Vec::new(),
+                tls: None,
+                table: TableBuilder::default(),
+            });
+        let same_host = |other: &&Placed<'_>| other.hostname() == place.hostname();
+        let conflict = if slot.protocol != listener.protocol {
+            let message = format!("port {} is both HTTP and HTTPS", listener.port);
+            Some((at("protocol"), message))
+        } else if let Some(other) = slot.listeners.iter().find(same_host) {
+            let owner = format!("{} of {}", other.listener.name.0, other.gateway.key());
+            let message =
+                format!("port {} already has this hostname: listener {owner}", listener.port);
+            let part = if listener.hostname.is_some() { "hostname" } else { "name" };
+            Some((at(part), message))
+        } else {
+            None
+        };
+        if let Some((place, message)) = conflict {
+            verdict.conflict = Some(message.clone());
+            self.report
+                .problems
+                .push(Problem::error("listener-conflict", &place, message).of(gateway.key()));
+            return;
+        }
+        slot.listeners.push(place);
+        slot.table.listener(place.hostname());
+        if listener.protocol == ListenerProtocol::Https {
+            let certificate = self.certificate(gateway, index, listener, verdict);
+            let name = (gateway.namespace().to_owned(), listener.port);
+            if let Some(slot) = self.slots.get_mut(&name) {
+                // An entrance without a certificate stays HTTPS: its handshakes fail.
+                let tls = slot.tls.get_or_insert_default();
+                tls.certificates.extend(
+                    certificate.map(|certificate| (place.hostname().cloned(), certificate)),
+                );
+                tls.certificates.sort_by_key(|(hostname, _)| specificity(hostname.as_ref()));
+            }
+        }
+    }
+
+    /// The certificate of a listener: the first of its Secrets that can be used.
+    fn certificate(
+        &mut self,
+        gateway: Held<'a, Gateway>,
+        index: usize,
+        listener: &'a Listener,
+        verdict: &mut Verdict,
+    ) -> Option<Certificate> {
+        let refs = listener.tls.iter().flat_map(|tls| &tls.certificate_refs);
+        let mut found = None;
+        for (number, secret) in refs.enumerate() {
+            let namespace =
+                secret.namespace.as_ref().map_or(gateway.namespace(), |name| name.0.as_str());
+            let name = secret.name.0.as_str();
+            let reference = Reference {
+                from_kind: "Gateway",
+                from_namespace: gateway.namespace(),
+                to_kind: "Secret",
+                to_namespace: namespace,
+                to_name: name,
+            };
+            let place =
+                gateway.at(&format!("spec/listeners/{index}/tls/certificateRefs/{number}/name"));
+            let problem = if !permits(self.resources, reference) {
+                let message = format!(
+                    "no ReferenceGrant in {namespace} lets Gateways of {} use Secret {name}",
+                    gateway.namespace()
+                );
+                verdict.unresolved = Some(("RefNotPermitted", message.clone()));
+                Problem::error("not-permitted", &place, message)
+            } else {
+                match self.read_certificate(namespace, name) {
+                    Ok(certificate) => {
+                        found = found.or(Some(certificate));
+                        continue;
+                    }
+                    Err((message, near)) => {
+                        verdict.unresolved = Some(("InvalidCertificateRef", message.clone()));
+                        Problem::error("unknown-reference", &place, message).nearest(near)
+                    }
+                }
+            };
+            self.report.problems.push(problem.of(gateway.key()));
+        }
+        found
+    }
+
+    fn read_certificate(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Certificate, (String, Option<&'a str>)> {
+        let resources = self.resources;
+        let Some(secret) = resources.get::<Secret>(namespace, name) else {
+            let near = nearest(name, resources.names::<Secret>(namespace));
+            return Err((format!("there is no Secret {namespace}/{name}"), near));
+        };
+        let texts = (secret.spec.text("tls.crt"), secret.spec.text("tls.key"));
+        match texts {
+            (Some(chain), Some(key)) if secret.spec.kind == TLS_SECRET => Ok(Certificate {
+                secret: format!("{namespace}/{name}"),
+                chain_pem: Arc::from(chain),
+                key_pem: Arc::from(key),
+            }),
+            _ => Err((format!("Secret {namespace}/{name} is not of type `{TLS_SECRET}`"), None)),
+        }
+    }
+
+    /// The Gateways that an entrance stands for.
+    pub(super) fn gateways_behind(&self, entrance: &str) -> Vec<&'a ResourceKey> {
+        let gateways = self.resources.each::<Gateway>();
+        let is_behind = |held: &Held<'a, Gateway>| {
+            let ports = held.spec.listeners.iter().map(|listener| listener.port);
+            ports.into_iter().any(|port| format!("gateway/{}/{port}", held.namespace()) == entrance)
+        };
+        gateways.filter(is_behind).map(|held| held.key()).collect()
+    }
+
+    fn warn_shared_slots(&mut self) {
+        let mut owners = std::collections::BTreeMap::new();
+        for ((namespace, port), slot) in &self.slots {
+            let Some(first) = slot.listeners.first() else { continue };
+            let place = first.gateway.at("metadata/name");
+            if let Some(other) = owners.insert(*port, namespace) {
+                let message = format!(
+                    "port {port} is also that of a Gateway in {other}: give one of them another address (`--bind`)"
+                );
+                self.report.problems.push(
+                    Problem::warning("port-conflict", &place, message).of(first.gateway.key()),
+                );
+            }
+            let gateways = slot.gateways();
+            if gateways.len() > 1
+                && let Some(name) =
+                    gateways.iter().find(|name| self.attached.has_gateway(namespace, name))
+            {
+                let message = format!(
+                    "filters of Gateway {name} run for every Gateway that shares port {port}"
+                );
+                self.report
+                    .problems
+                    .push(Problem::warning("shared-port", &place, message).of(first.gateway.key()));
+            }
+        }
+    }
+}
+
+fn conclude(report: &mut Report, key: &ResourceKey, verdict: Verdict) {
+    report.condition(key, "Accepted", Ok(()));
+    let unresolved = verdict.unresolved;
+    let programmed = match (&verdict.conflict, &unresolved) {
+        (Some(message), _) | (None, Some((_, message))) => Err(("Invalid", message.clone())),
+        (None, None) => Ok(()),
+    };
+    report.condition(key, "ResolvedRefs", unresolved.map_or(Ok(()), Err));
+    report.condition(key, "Programmed", programmed);
+}
+
+/// Sorts names: exact ones, then wildcards from the longest suffix, then none.
+fn specificity(hostname: Option<&Hostname>) -> (u8, std::cmp::Reverse<usize>) {
+    match hostname {
+        Some(Hostname::Exact(name)) => (0, std::cmp::Reverse(name.len())),
+        Some(Hostname::Wildcard(suffix)) => (1, std::cmp::Reverse(suffix.len())),
+        None => (2, std::cmp::Reverse(0)),
+    }
+}

@@ -1,0 +1,143 @@
+//! Services and the addresses behind them.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use super::Checker;
+use crate::model::{AppProtocol, ServicePortKey};
+use crate::nearest::nearest;
+use crate::problem::{Note, Problem};
+use crate::resource::Held;
+use crate::resource::service::{
+    EndpointSlice, SERVICE_NAME_LABEL, Service, ServicePort, Transport,
+};
+
+/// One service port before its filters are known.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub name: String,
+    pub protocol: AppProtocol,
+    pub endpoints: Vec<SocketAddr>,
+}
+
+impl Draft {
+    /// Whether the port is declared to speak HTTP.
+    pub(super) fn is_http(&self) -> bool {
+        self.protocol != AppProtocol::Undeclared
+    }
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn services(&mut self) {
+        for service in self.resources.each::<Service>() {
+            for port in service.spec.ports.iter().filter(|port| port.protocol == Transport::Tcp) {
+                let draft = Draft {
+                    name: port.name.clone(),
+                    protocol: protocol(port),
+                    endpoints: Vec::new(),
+                };
+                self.services.insert(key_of(service, port.port), draft);
+            }
+        }
+        let mut with_slices = BTreeSet::new();
+        for slice in self.resources.each::<EndpointSlice>() {
+            let Some(name) = slice.resource.labels.get(SERVICE_NAME_LABEL) else { continue };
+            with_slices.insert((slice.namespace(), name.as_str()));
+            match self.resources.get::<Service>(slice.namespace(), name) {
+                Some(service) => self.endpoints(service, slice),
+                None => self.lost_slice(slice, name),
+            }
+        }
+        for draft in self.services.values_mut() {
+            draft.endpoints.sort_unstable();
+            draft.endpoints.dedup();
+        }
+        for service in self.resources.each::<Service>() {
+            if !with_slices.contains(&(service.namespace(), &service.key().name)) {
+                let message =
+                    format!("{} has no EndpointSlice: requests to it get 503", service.key());
+                let key = Some(service.key().clone());
+                self.report.notes.push(Note::new(&service.at("metadata/name"), message, key));
+            }
+        }
+    }
+
+    fn endpoints(&mut self, service: Held<'a, Service>, slice: Held<'a, EndpointSlice>) {
+        for port in slice.spec.ports.iter().filter(|port| port.protocol == Transport::Tcp) {
+            let is_same = |candidate: &&ServicePort| {
+                candidate.name == port.name && candidate.protocol == Transport::Tcp
+            };
+            let Some(service_port) = service.spec.ports.iter().find(is_same) else { continue };
+            let key = key_of(service, service_port.port);
+            let ready = slice
+                .spec
+                .endpoints
+                .iter()
+                .filter(|endpoint| endpoint.conditions.ready != Some(false));
+            let addresses = ready.filter_map(|endpoint| endpoint.address());
+            if let Some(draft) = self.services.get_mut(&key) {
+                draft
+                    .endpoints
+                    .extend(addresses.map(|address| SocketAddr::new(address, port.port)));
+            }
+        }
+        self.strange_ports(service, slice);
+    }
+
+    /// A port that the service does not have serves nobody: most likely a slip of the pen.
+    fn strange_ports(&mut self, service: Held<'a, Service>, slice: Held<'a, EndpointSlice>) {
+        let names = || service.spec.ports.iter().map(|port| port.name.as_str());
+        for (index, port) in slice.spec.ports.iter().enumerate() {
+            if names().any(|name| name == port.name) {
+                continue;
+            }
+            let place = slice.at(&format!("ports/{index}/name"));
+            let message = format!("{} has no port named `{}`", service.key(), port.name);
+            let problem = Problem::warning("unknown-port", &place, message)
+                .nearest(nearest(&port.name, names()))
+                .of(slice.key());
+            self.report.problems.push(problem);
+        }
+    }
+
+    fn lost_slice(&mut self, slice: Held<'a, EndpointSlice>, name: &str) {
+        let place = slice.at(&format!("metadata/labels/{SERVICE_NAME_LABEL}"));
+        let place = if place.span == slice.at("metadata/labels").span {
+            slice.at("metadata/name")
+        } else {
+            place
+        };
+        let message = format!("there is no Service {}/{name}", slice.namespace());
+        let near = nearest(name, self.resources.names::<Service>(slice.namespace()));
+        let problem =
+            Problem::warning("unknown-reference", &place, message).nearest(near).of(slice.key());
+        self.report.problems.push(problem);
+    }
+}
+
+fn key_of(service: Held<'_, Service>, port: u16) -> ServicePortKey {
+    let key = service.key();
+    ServicePortKey { namespace: key.namespace.clone(), name: key.name.clone(), port }
+}
+
+/// What a port speaks: `appProtocol`, else the first word of its name.
+///
+/// # Source
+///
+/// Kubernetes, `ServicePort.appProtocol`; Istio, protocol selection by port name.
+fn protocol(port: &ServicePort) -> AppProtocol {
+    if let Some(declared) = &port.app_protocol {
+        return match declared.to_ascii_lowercase().as_str() {
+            "http" | "http1" | "kubernetes.io/ws" => AppProtocol::Http1,
+            "http2" | "h2c" | "kubernetes.io/h2c" => AppProtocol::H2c,
+            "grpc" | "grpc-web" => AppProtocol::Grpc,
+            _ => AppProtocol::Undeclared,
+        };
+    }
+    match port.name.split('-').next().unwrap_or_default() {
+        "http" => AppProtocol::Http1,
+        "http2" | "h2c" => AppProtocol::H2c,
+        "grpc" => AppProtocol::Grpc,
+        _ => AppProtocol::Undeclared,
+    }
+}

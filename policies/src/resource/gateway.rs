@@ -1,0 +1,137 @@
+//! `Gateway`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::text::{HostnameText, ObjectName, Parsed};
+
+/// Listeners on which traffic enters.
+///
+/// # Source
+///
+/// Gateway API v1, `GatewaySpec`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-ignored" = ["infrastructure"]))]
+#[schemars(extend("x-unsupported" = ["addresses", "allowedListeners", "backendTLS", "defaultScope", "tls"]))]
+pub(crate) struct Gateway {
+    /// The class. Every class is served: what is given to this proxy is meant for it.
+    #[allow(dead_code, reason = "required by the API, of no meaning here")]
+    pub gateway_class_name: Parsed<ObjectName>,
+    /// The sockets.
+    #[schemars(length(min = 1, max = 64))]
+    pub listeners: Vec<Listener>,
+}
+
+/// One listener.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Listener {
+    /// Unique in the Gateway.
+    pub name: Parsed<ObjectName>,
+    /// Hosts that it takes; absent = all.
+    pub hostname: Option<Parsed<HostnameText>>,
+    /// The port to listen on.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// `HTTP` or `HTTPS`.
+    pub protocol: ListenerProtocol,
+    /// Certificates of an HTTPS listener.
+    pub tls: Option<ListenerTls>,
+    /// Which routes may attach.
+    #[serde(default)]
+    pub allowed_routes: AllowedRoutes,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(extend("x-unsupported" = ["TLS", "TCP", "UDP", "HBONE", "istio.io/PROXY"]))]
+pub(crate) enum ListenerProtocol {
+    #[serde(rename = "HTTP")]
+    Http,
+    #[serde(rename = "HTTPS")]
+    Https,
+}
+
+/// Certificates of a listener.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-unsupported" = ["frontendValidation", "options"]))]
+pub(crate) struct ListenerTls {
+    /// `Terminate`.
+    #[serde(default)]
+    #[allow(dead_code, reason = "one value only")]
+    pub mode: TlsMode,
+    /// Secrets of type `kubernetes.io/tls`; the first is used.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub certificate_refs: Vec<SecretRef>,
+}
+
+/// Who ends TLS.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[schemars(extend("x-unsupported" = ["Passthrough"]))]
+pub(crate) enum TlsMode {
+    #[default]
+    Terminate,
+}
+
+/// Names a Secret.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub(crate) struct SecretRef {
+    /// The empty group.
+    #[serde(default)]
+    pub group: String,
+    /// `Secret`.
+    #[serde(default = "secret")]
+    pub kind: String,
+    /// Its namespace; absent = that of the Gateway. Another one needs a ReferenceGrant.
+    pub namespace: Option<Parsed<ObjectName>>,
+    /// Its name.
+    pub name: Parsed<ObjectName>,
+}
+
+fn secret() -> String {
+    "Secret".to_owned()
+}
+
+/// Which routes may attach to a listener.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AllowedRoutes {
+    /// From which namespaces.
+    #[serde(default)]
+    pub namespaces: RouteNamespaces,
+    /// Which kinds; empty = all that the listener's protocol has.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub kinds: Vec<RouteKind>,
+}
+
+/// From which namespaces routes may attach.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[schemars(extend("x-unsupported" = ["selector"]))]
+pub(crate) struct RouteNamespaces {
+    /// `Same`, `All` or `None`.
+    #[serde(default)]
+    pub from: FromNamespaces,
+}
+
+/// From which namespaces routes may attach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(extend("x-unsupported" = ["Selector"]))]
+pub(crate) enum FromNamespaces {
+    All,
+    #[default]
+    Same,
+    None,
+}
+
+/// A kind of route.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub(crate) struct RouteKind {
+    /// `gateway.networking.k8s.io`.
+    pub group: Option<String>,
+    /// `HTTPRoute`.
+    pub kind: String,
+}

@@ -1,0 +1,153 @@
+//! `Service` and `EndpointSlice`.
+
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A service: its ports. Where it is found is told by EndpointSlices.
+///
+/// # Source
+///
+/// Kubernetes core/v1, `ServiceSpec`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-ignored" = ["allocateLoadBalancerNodePorts", "clusterIP", "clusterIPs", "externalIPs",
+    "externalTrafficPolicy", "healthCheckNodePort", "internalTrafficPolicy", "ipFamilies", "ipFamilyPolicy",
+    "loadBalancerClass", "loadBalancerIP", "loadBalancerSourceRanges", "publishNotReadyAddresses", "selector",
+    "sessionAffinityConfig", "trafficDistribution"]))]
+#[schemars(extend("x-unsupported" = ["externalName"]))]
+pub(crate) struct Service {
+    /// `ExternalName` is not supported yet.
+    #[serde(rename = "type", default)]
+    #[allow(dead_code, reason = "all supported values mean the same here")]
+    pub kind: ServiceType,
+    /// `None`.
+    #[serde(default)]
+    #[allow(dead_code, reason = "one value only")]
+    pub session_affinity: SessionAffinity,
+    /// Its ports.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub ports: Vec<ServicePort>,
+}
+
+/// How the service is reached from elsewhere.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[schemars(extend("x-unsupported" = ["ExternalName"]))]
+pub(crate) enum ServiceType {
+    #[default]
+    ClusterIP,
+    NodePort,
+    LoadBalancer,
+}
+
+/// Whether clients stick to an endpoint.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[schemars(extend("x-unsupported" = ["ClientIP"]))]
+pub(crate) enum SessionAffinity {
+    #[default]
+    None,
+}
+
+/// One port of a service.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-ignored" = ["nodePort", "targetPort"]))]
+pub(crate) struct ServicePort {
+    /// Required where there is more than one; EndpointSlices name it.
+    #[serde(default)]
+    pub name: String,
+    /// The port that clients use.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// `TCP`; others are not proxied.
+    #[serde(default)]
+    pub protocol: Transport,
+    /// `http`, `kubernetes.io/h2c`, `grpc`; else the port's name tells.
+    pub app_protocol: Option<String>,
+}
+
+/// What carries a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Transport {
+    #[default]
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// Addresses behind a service. The label `kubernetes.io/service-name` names the service.
+///
+/// # Source
+///
+/// Kubernetes discovery.k8s.io/v1, `EndpointSlice`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointSlice {
+    /// `IPv4` or `IPv6`.
+    pub address_type: AddressType,
+    /// The addresses.
+    #[serde(default)]
+    #[schemars(length(max = 1000))]
+    pub endpoints: Vec<Endpoint>,
+    /// The ports that all of them have.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub ports: Vec<EndpointPort>,
+}
+
+/// What the addresses of a slice are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(extend("x-unsupported" = ["FQDN"]))]
+pub(crate) enum AddressType {
+    IPv4,
+    IPv6,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-ignored" = ["deprecatedTopology", "hints", "hostname", "nodeName", "targetRef", "zone"]))]
+pub(crate) struct Endpoint {
+    /// Its addresses; the first is used.
+    #[schemars(length(min = 1, max = 100))]
+    pub addresses: Vec<String>,
+    /// Whether it takes traffic.
+    #[serde(default)]
+    pub conditions: EndpointConditions,
+}
+
+impl Endpoint {
+    /// The address that is used.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.addresses.first().and_then(|address| address.parse().ok())
+    }
+}
+
+/// Whether an endpoint takes traffic.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[schemars(extend("x-ignored" = ["serving", "terminating"]))]
+pub(crate) struct EndpointConditions {
+    /// Absent = ready.
+    pub ready: Option<bool>,
+}
+
+/// One port of a slice.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(extend("x-ignored" = ["appProtocol"]))]
+pub(crate) struct EndpointPort {
+    /// The name of the service port.
+    #[serde(default)]
+    pub name: String,
+    /// The port of the addresses.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// `TCP`.
+    #[serde(default)]
+    pub protocol: Transport,
+}
+
+/// Labels of a slice that names its service.
+pub(crate) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
