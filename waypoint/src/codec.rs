@@ -1,0 +1,184 @@
+//! From bytes to requests and back: HTTP/1.0, HTTP/1.1 and HTTP/2 towards the client.
+//!
+//! Takes an accepted stream and gives each request on it, checked and normalised, to the
+//! [`Journey`]; the answer goes back the same way. What two parsers could read two ways is refused
+//! here with 400 (or 408, 414, 417, 431, 501, 505) and never reaches a later stage: the checks are
+//! in [`hygiene`]. When the client resets the connection or the stream, the journey's future is
+//! dropped; a FIN after a complete request is a half-close and drops nothing.
+
+pub mod body;
+mod http1;
+mod http2;
+pub mod hygiene;
+mod idle;
+mod io;
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use self::{
+    body::{Body, BodyError},
+    hygiene::{EncodedSlashes, Refusal},
+    io::{Io, Socket},
+};
+use crate::drain::{Closing, Tasks};
+
+/// What the codec hands requests to.
+pub trait Journey: Clone + Send + Sync + 'static {
+    /// Answers one request. The future is dropped when the client is gone.
+    ///
+    /// The request has an authority (lower case, port kept as the client wrote it) and a normalised
+    /// path in its URI, whose scheme says whether the client's connection is encrypted; it has no
+    /// `host` header and no hop-by-hop header. `te: trailers` and `content-length` are kept.
+    fn call(
+        &self,
+        request: Request<Body>,
+        connection: &Arc<ConnectionInfo>,
+    ) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Hears of what the codec answered itself, for the access log and the metric.
+    fn refused(&self, refusal: &Refusal, connection: &ConnectionInfo);
+}
+
+/// What is known of a connection; one per connection, shared by its requests.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// The client; an IPv4 address is never written as IPv6.
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    /// The name of the listener.
+    pub entrance: Arc<str>,
+    pub tls: Option<TlsInfo>,
+    /// Unique in this process.
+    pub id: u64,
+}
+
+/// What the TLS handshake settled.
+#[derive(Clone, Debug)]
+pub struct TlsInfo {
+    /// The name that the client asked for, in lower case.
+    pub sni: Option<String>,
+    pub alpn: Option<Alpn>,
+    /// As OpenTelemetry writes it: `1.2` or `1.3`.
+    pub version: &'static str,
+}
+
+/// The protocols that a client can settle on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alpn {
+    Http1,
+    Http2,
+}
+
+/// What one client may take of us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodecLimits {
+    /// A request's head on HTTP/1, the header list on HTTP/2, in bytes. Past it: 431.
+    pub head_bytes_max: usize,
+    /// A request's target, in bytes. Past it: 414.
+    pub target_bytes_max: usize,
+    /// A request's fields, at most [`hygiene::FIELDS_CEILING`]. Past it: 431.
+    pub headers_max: usize,
+    /// From a head's first byte to its last, and from accept to the HTTP/2 preface. Past it: 408.
+    pub head_timeout: Duration,
+    /// Between two requests. Past it: closed.
+    pub idle_timeout: Duration,
+    /// Between two reads of a request's body. Past it: the body fails.
+    pub body_idle_timeout: Duration,
+    /// How long a client may take nothing of what waits for it. Past it: cut.
+    pub write_stall: Duration,
+    /// Requests at a time on one HTTP/2 connection. Past it: REFUSED_STREAM.
+    pub h2_streams_max: u32,
+    /// What HTTP/2 clients may send ahead, for a stream and for the whole connection, in bytes.
+    pub receive_window_bytes: u32,
+    /// What may wait to be sent: on an HTTP/1 connection, and on one HTTP/2 stream, in bytes.
+    pub send_buffer_bytes: usize,
+    pub encoded_slashes: EncodedSlashes,
+}
+
+/// Request extension: the client asks to go on in another protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// Its `sec-websocket-*` fields are in the request; `connection` and `upgrade` are not.
+    WebSocket,
+}
+
+/// Both directions of an upgraded connection.
+pub trait TunnelIo: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> TunnelIo for T {}
+
+/// Response extension beside status 101: the other end of the tunnel.
+#[derive(Clone)]
+pub struct Tunnel(Arc<Mutex<Option<Box<dyn TunnelIo>>>>);
+
+/// Serves one connection until it ends.
+///
+/// At [`Closing::closing`] the requests in flight are finished; at [`Closing::cut`] they are cut.
+/// HTTP/2 streams run as tasks of their own, on any worker.
+pub async fn serve<J: Journey>(
+    io: Io,
+    info: Arc<ConnectionInfo>,
+    limits: &CodecLimits,
+    journey: J,
+    closing: Closing,
+    tasks: &Tasks,
+) {
+    let connection = Connection { info, limits: *limits, journey, closing, tasks: tasks.clone() };
+    match connection.info.tls.as_ref().and_then(|tls| tls.alpn) {
+        Some(Alpn::Http2) => http2::serve(io, bytes::Bytes::new(), connection).await,
+        Some(Alpn::Http1) => http1::serve(io, connection, http1::Preface::Ignored).await,
+        None => http1::serve(io, connection, http1::Preface::Expected).await,
+    }
+}
+
+/// What both protocols need to serve one connection.
+struct Connection<J> {
+    info: Arc<ConnectionInfo>,
+    limits: CodecLimits,
+    journey: J,
+    closing: Closing,
+    tasks: Tasks,
+}
+
+// === impl CodecLimits ===
+
+impl Default for CodecLimits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 16 * 1024,
+            target_bytes_max: 8 * 1024,
+            headers_max: 100,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            body_idle_timeout: Duration::from_secs(30),
+            write_stall: Duration::from_secs(30),
+            h2_streams_max: 100,
+            receive_window_bytes: 256 * 1024,
+            send_buffer_bytes: 256 * 1024,
+            encoded_slashes: EncodedSlashes::Refuse,
+        }
+    }
+}
+
+// === impl Tunnel ===
+
+impl Tunnel {
+    pub fn new(io: impl TunnelIo) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(io)))))
+    }
+
+    /// The tunnel's end; only the first caller gets it.
+    pub fn take(&self) -> Option<Box<dyn TunnelIo>> {
+        self.0.lock().take()
+    }
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tunnel")
+    }
+}

@@ -1,0 +1,25 @@
+use super::{BodyError, Connection, Io, Journey};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use std::task::{Context, Poll};
+
+pub(super) struct RequestBody;
+impl RequestBody {
+    pub(super) fn poll_frame(
+        &mut self,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(None)
+    }
+    pub(super) fn is_end_stream(&self) -> bool {
+        true
+    }
+    pub(super) fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+pub(super) enum Preface {
+    Expected,
+    Ignored,
+}
+pub(super) async fn serve<J: Journey>(_io: Io, _c: Connection<J>, _p: Preface) {}

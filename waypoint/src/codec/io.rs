@@ -1,0 +1,190 @@
+//! The client's connection as bytes, plain or in TLS.
+//!
+//! A [`Socket`] can be cloned, so that a reader, a writer and whoever watches for a reset each hold
+//! it without a lock.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+/// A TCP connection, cheap to clone. One task reads and one task writes at a time.
+#[derive(Clone, Debug)]
+pub struct Socket(Arc<TcpStream>);
+
+/// A client's connection.
+#[derive(Debug)]
+pub enum Io {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+// === impl Socket ===
+
+impl Socket {
+    pub fn new(stream: TcpStream) -> Self {
+        Self(Arc::new(stream))
+    }
+
+    /// Resolves when the connection has failed: a reset, never a FIN.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the failure stays.
+    pub(super) async fn failed(&self) {
+        // The driver's end is the process' end: no one waits for an answer then.
+        while let Ok(ready) = self.0.ready(Interest::ERROR).await {
+            if ready.is_error() {
+                return;
+            }
+        }
+    }
+
+    /// Makes the close that follows a reset, so that a cut answer cannot look complete.
+    pub(super) fn reset_on_close(&self) {
+        // Nothing to do about a failure: the connection closes either way.
+        let _ = SockRef::from(&*self.0).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            let mut read = None;
+            let drained = self.0.try_io(Interest::READABLE, || {
+                let room = buffer.remaining();
+                let bytes = self.0.try_read_buf(buffer)?;
+                read = Some(bytes);
+                // A short read emptied the socket. Saying so clears its readiness and saves the
+                // read that would only return EAGAIN.
+                if 0 < bytes && bytes < room {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(())
+            });
+            match (read, drained) {
+                (Some(_), _) => return Poll::Ready(Ok(())),
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (None, outcome) => return Poll::Ready(outcome),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_write_vectored(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
+    }
+}
+
+// === impl Io ===
+
+impl Io {
+    /// The connection beneath.
+    pub fn socket(&self) -> Socket {
+        match self {
+            Self::Plain(socket) => socket.clone(),
+            Self::Tls(stream) => stream.get_ref().0.clone(),
+        }
+    }
+}
+
+/// Runs one poll method of whichever stream it is.
+macro_rules! either {
+    ($self:ident, $stream:ident => $poll:expr) => {
+        match $self.get_mut() {
+            Io::Plain(plain) => {
+                let $stream = Pin::new(plain);
+                $poll
+            }
+            Io::Tls(tls) => {
+                let $stream = Pin::new(tls);
+                $poll
+            }
+        }
+    };
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(cx))
+    }
+}

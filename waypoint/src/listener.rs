@@ -1,0 +1,229 @@
+//! Stage 1: from a socket to an accepted stream, plain or TLS.
+//!
+//! Takes connections from one bound address and gives each to the codec as a task of its own. It
+//! refuses by closing before a byte is read: past the bound on connections it does not accept at
+//! all (clients wait in the kernel's queue), and a TLS handshake that fails or is slow ends here.
+//! It stops accepting when the drain begins; its connections end by themselves.
+
+mod handshake;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rustls::server::ResolvesServerCert;
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time,
+};
+
+use self::handshake::Handshake;
+pub use self::handshake::HandshakeFailure;
+use crate::{
+    codec::{self, CodecLimits, ConnectionInfo, Io, Journey, Socket, TlsInfo},
+    drain::{Closing, Tasks},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Connections that wait in the kernel to be accepted; past it, the kernel drops their SYN.
+const BACKLOG: i32 = 4096;
+
+/// What the kernel may hold of an answer that it has not sent yet, in bytes; past it, writes wait.
+const UNSENT_BYTES_MAX: u32 = 256 * 1024;
+
+/// The pauses after an accept that failed for want of file descriptors or memory.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A bound address that has not begun to accept.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+}
+
+/// What a listener does with what it accepts.
+#[derive(Clone)]
+pub struct Entrance {
+    /// The listener's name, in logs and metrics.
+    pub name: Arc<str>,
+    /// Who picks the certificate at each handshake; `None` is plain text.
+    pub tls: Option<Arc<dyn ResolvesServerCert>>,
+    pub limits: CodecLimits,
+    /// From accept to a finished TLS handshake. Past it: closed.
+    pub handshake_timeout: Duration,
+    /// How many connections may be open. Listeners that share it share the bound. When none is
+    /// left, accepting waits.
+    pub connections: Arc<Semaphore>,
+    /// Told of each handshake that failed, for the metric.
+    pub handshake_failed: Arc<dyn Fn(HandshakeFailure, SocketAddr) + Send + Sync>,
+}
+
+// === impl Entrance ===
+
+impl Entrance {
+    /// From accept to a finished TLS handshake, unless told otherwise.
+    pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Binds `address`; the kernel queues connections from here on. With `reuse_port`, a second
+    /// process may bind it too, as a rolling restart on one host does.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says: in use, not ours, not permitted.
+    pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Self> {
+        let socket =
+            RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(reuse_port)?;
+        if address.is_ipv6() {
+            // `[::]` takes IPv4 too, whatever the host's default is.
+            socket.set_only_v6(false)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Self { listener: TcpListener::from_std(socket.into())? })
+    }
+
+    /// Where it listens: the port is known even if 0 was asked for.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says; never for a socket that is bound.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts until `closing`. The socket is closed when this returns.
+    pub async fn run<J: Journey>(
+        self,
+        entrance: Entrance,
+        journey: J,
+        closing: Closing,
+        tasks: &Tasks,
+    ) {
+        let handshake = entrance
+            .tls
+            .clone()
+            .map(|resolver| Handshake::new(resolver, entrance.handshake_timeout));
+        let mut pause = ACCEPT_PAUSE_MIN;
+        loop {
+            let accepted = tokio::select! {
+                // Cancel safe: a token holds no state between polls.
+                () = closing.closing() => return,
+                // Cancel safe: a slot that was not used goes back, a connection that was not
+                // accepted stays in the kernel's queue.
+                accepted = self.accept(&entrance.connections) => accepted,
+            };
+            match accepted {
+                Ok((stream, slot)) => {
+                    pause = ACCEPT_PAUSE_MIN;
+                    let work = Accepted {
+                        stream,
+                        slot,
+                        entrance: entrance.clone(),
+                        handshake: handshake.clone(),
+                        closing: closing.clone(),
+                        tasks: tasks.clone(),
+                    };
+                    tasks.spawn(work.serve(journey.clone()));
+                }
+                Err(error) if is_exhaustion(&error) => {
+                    tracing::warn!(listener = %entrance.name, %error, "accepting pauses");
+                    time::sleep(pause).await;
+                    pause = ACCEPT_PAUSE_MAX.min(pause * 2);
+                }
+                // The connection died in the queue: the next one is not affected.
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn accept(
+        &self,
+        connections: &Arc<Semaphore>,
+    ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let slot = connections.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = self.listener.accept().await?;
+        Ok((stream, slot))
+    }
+}
+
+/// Whether the process or the host has run out of something, so that trying again at once would
+/// only burn a core.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const EXHAUSTED: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    EXHAUSTED.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+        // The bound on connections was closed: nobody does, but it must not spin.
+        || error.kind() == io::ErrorKind::Other
+}
+
+/// A connection on its way to the codec.
+struct Accepted {
+    stream: TcpStream,
+    slot: OwnedSemaphorePermit,
+    entrance: Entrance,
+    handshake: Option<Handshake>,
+    closing: Closing,
+    tasks: Tasks,
+}
+
+// === impl Accepted ===
+
+impl Accepted {
+    async fn serve<J: Journey>(self, journey: J) {
+        let Self { stream, slot, entrance, handshake, closing, tasks } = self;
+        let Ok((peer, local)) = prepare(&stream) else {
+            return; // The client is gone already.
+        };
+        let socket = Socket::new(stream);
+        let (io, tls) = match handshake {
+            None => (Io::Plain(socket), None),
+            Some(handshake) => match handshake.accept(socket, &closing).await {
+                Ok((stream, tls)) => (Io::Tls(Box::new(stream)), Some(tls)),
+                Err(failure) => return (entrance.handshake_failed)(failure, peer),
+            },
+        };
+        let info = connection_info(peer, local, entrance.name, tls);
+        codec::serve(io, Arc::new(info), &entrance.limits, journey, closing, &tasks).await;
+        drop(slot);
+    }
+}
+
+/// Sets the socket's options and reads its addresses.
+fn prepare(stream: &TcpStream) -> io::Result<(SocketAddr, SocketAddr)> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    Ok((canonical(stream.peer_addr()?), canonical(stream.local_addr()?)))
+}
+
+/// An IPv4 address that came through a dual-stack socket, as IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn connection_info(
+    peer: SocketAddr,
+    local: SocketAddr,
+    entrance: Arc<str>,
+    tls: Option<TlsInfo>,
+) -> ConnectionInfo {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    ConnectionInfo { peer, local, entrance, tls, id }
+}
