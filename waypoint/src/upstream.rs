@@ -8,6 +8,7 @@
 mod balance;
 mod connect;
 mod deadline;
+mod head;
 mod http1;
 mod http2;
 mod pool;

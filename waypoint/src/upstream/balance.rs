@@ -240,11 +240,8 @@ pub(super) fn pick<'a>(
     tried: &[SocketAddr],
 ) -> Option<&'a Arc<Endpoint>> {
     let untried = |endpoint: &&Arc<Endpoint>| !tried.contains(&endpoint.address);
-    let left = if tried.is_empty() {
-        endpoints.len()
-    } else {
-        endpoints.iter().filter(untried).count()
-    };
+    let left =
+        if tried.is_empty() { endpoints.len() } else { endpoints.iter().filter(untried).count() };
     // A retry is rare: walking to the n-th untried endpoint costs nothing that matters.
     let nth = |index: usize| match left {
         0 => endpoints.get(index),
