@@ -1,0 +1,174 @@
+//! Stage 7: takes a permitted request and a service's endpoints, gives the endpoint's response.
+//!
+//! A [`Cluster`] is what a snapshot holds; the endpoints behind it are running state, shared by
+//! every snapshot that names them. It refuses with an [`UpstreamError`]: no endpoint, no free
+//! connection, no answer in time, an answer that is none. A dropped request closes its HTTP/1
+//! connection or resets its HTTP/2 stream; the endpoint's counters go back by themselves.
+
+mod balance;
+mod connect;
+mod deadline;
+mod head;
+mod http1;
+mod http2;
+mod pool;
+mod retry;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::time::Instant;
+
+use crate::codec::body::{Body, BodyError};
+
+use balance::Endpoint;
+pub use balance::{EndpointFigures, Upstreams};
+
+/// What a failure below HTTP said, for the log's error chain.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// The protocol that an endpoint is spoken to; it is configured, never guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Http1,
+    /// HTTP/2 with prior knowledge, without TLS (h2c).
+    Http2,
+}
+
+/// What one endpoint may hold. Each bound says what happens when it is reached.
+#[derive(Clone, Debug)]
+pub struct UpstreamLimits {
+    /// HTTP/1 connections to one endpoint, busy and idle. When full: wait in the queue.
+    pub http1_connections_max: usize,
+    /// HTTP/2 connections to one endpoint. When full: wait in the queue.
+    pub http2_connections_max: usize,
+    /// Streams on one HTTP/2 connection; the peer may allow fewer. When full: another connection.
+    pub http2_streams_max: usize,
+    /// Requests that wait for a connection of one endpoint. When full: shed.
+    pub queue_max: usize,
+    /// How long one of them waits at most. When over: shed.
+    pub queue_wait: Duration,
+    /// Idle HTTP/1 connections kept per endpoint. When full: the connection is closed.
+    pub idle_max: usize,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// How long a TCP connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How often one request is tried, the first time included.
+    pub attempts_max: u32,
+}
+
+impl Default for UpstreamLimits {
+    fn default() -> Self {
+        Self {
+            http1_connections_max: 1024,
+            http2_connections_max: 8,
+            http2_streams_max: 100,
+            queue_max: 1024,
+            queue_wait: Duration::from_secs(5),
+            idle_max: 128,
+            idle_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(1),
+            attempts_max: 3,
+        }
+    }
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// When the whole exchange, the response body included, must have ended.
+    pub request: Option<Instant>,
+    /// How long one attempt may take until its response head.
+    pub per_try: Option<Duration>,
+    /// How long the response body may be waited for without a byte arriving.
+    pub body_idle: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { request: None, per_try: None, body_idle: Duration::from_secs(30) }
+    }
+}
+
+/// Response extension: who answered, and at which attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamPeer {
+    pub address: SocketAddr,
+    pub attempts: u32,
+}
+
+/// Why a request got no response head from upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    #[error("the service has no endpoint")]
+    NoEndpoints,
+    #[error("{queue_max} requests already wait for a connection")]
+    QueueFull { queue_max: usize },
+    #[error("no connection became free within {wait:?}")]
+    QueueTimeout { wait: Duration },
+    #[error("{address} did not accept a connection within {limit:?}")]
+    ConnectTimeout { address: SocketAddr, limit: Duration },
+    #[error("{address} refused the connection")]
+    ConnectRefused { address: SocketAddr },
+    #[error("no connection to {address}")]
+    ConnectFailed { address: SocketAddr, source: Arc<std::io::Error> },
+    /// The per-try or the request deadline passed before a response head.
+    #[error("no response head in time")]
+    ResponseTimeout,
+    #[error("the connection or stream ended before a response head")]
+    ResetBeforeHead { source: Cause },
+    #[error("the response head is malformed")]
+    MalformedResponse { source: Cause },
+    /// The request body failed on its way; the fault is downstream's or a filter's.
+    #[error("the request body failed")]
+    RequestBody(#[source] BodyError),
+    /// The request cannot be written in the endpoint's protocol.
+    #[error("the request cannot be sent: {reason}")]
+    InvalidRequest { reason: &'static str },
+    /// A WebSocket upgrade was asked of an HTTP/2 endpoint.
+    #[error("the endpoint's protocol has no such upgrade")]
+    UpgradeUnsupported,
+}
+
+/// A service's endpoints as one snapshot sees them. Cheap to clone, never changes.
+#[derive(Clone)]
+pub struct Cluster {
+    service: Arc<str>,
+    protocol: Protocol,
+    endpoints: Arc<[Arc<Endpoint>]>,
+}
+
+impl Cluster {
+    /// The service that this cluster serves.
+    pub fn service(&self) -> &Arc<str> {
+        &self.service
+    }
+
+    /// The protocol that its endpoints are spoken to.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Sends the request to the better of two endpoints and returns its response.
+    ///
+    /// The request's URI has an authority and a path. Hop-by-hop headers of the response are gone;
+    /// it carries [`UpstreamPeer`] and, after a WebSocket upgrade, a `Tunnel`.
+    ///
+    /// # Errors
+    ///
+    /// See [`UpstreamError`]; whatever is tried again has been tried again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future (or the response body) cuts the HTTP/1 connection or resets the stream.
+    pub async fn send(
+        &self,
+        request: Request<Body>,
+        deadlines: Deadlines,
+    ) -> Result<Response<Body>, UpstreamError> {
+        retry::send(self, request, deadlines).await
+    }
+}

@@ -1,0 +1,289 @@
+//! Which endpoint a request goes to, and the running state that endpoints keep across snapshots.
+//!
+//! Takes a service's addresses, gives [`Endpoint`]s: one per address and protocol, shared by all
+//! snapshots that name it. Nothing here waits; an endpoint that nobody holds is dropped with its
+//! idle connections.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::pool::{Http1Pool, Http2Pool};
+use super::{Cluster, Protocol, UpstreamLimits};
+use crate::drain::Tasks;
+
+/// How long an endpoint that could not be connected to is only a second choice.
+const CONNECT_COOLDOWN: Duration = Duration::from_secs(1);
+
+/// The running state of all endpoints; it outlives every snapshot.
+pub struct Upstreams {
+    shared: Arc<Shared>,
+    registry: Arc<Mutex<Registry>>,
+    /// Ends the sweeper when the last handle goes.
+    _sweeping: DropGuard,
+}
+
+/// What every endpoint needs of the process.
+pub(super) struct Shared {
+    pub(super) limits: UpstreamLimits,
+    pub(super) tasks: Tasks,
+    /// Cancelled when nothing idle is to be kept any more.
+    pub(super) closing: CancellationToken,
+    started: Instant,
+}
+
+/// Endpoints by identity. Dead entries are pruned whenever the map has doubled.
+struct Registry {
+    endpoints: HashMap<(SocketAddr, Protocol), Weak<Endpoint>>,
+    prune_at: usize,
+}
+
+/// One address spoken to in one protocol: counters, health and connections.
+pub(super) struct Endpoint {
+    pub(super) address: SocketAddr,
+    pub(super) connections: Connections,
+    pub(super) shared: Arc<Shared>,
+    /// Requests sent here whose response body has not ended.
+    outstanding: AtomicUsize,
+    /// Until when the endpoint is a second choice, in milliseconds after `shared.started`.
+    cooling_until: AtomicU64,
+}
+
+pub(super) enum Connections {
+    Http1(Http1Pool),
+    Http2(Http2Pool),
+}
+
+/// One endpoint's figures, for the admin server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointFigures {
+    pub address: SocketAddr,
+    pub protocol: Protocol,
+    /// Requests whose response body has not ended.
+    pub outstanding: usize,
+    /// Connections, busy and idle and being made.
+    pub connections: usize,
+    /// Those of them that no request uses.
+    pub idle: usize,
+    /// Requests that wait for a connection.
+    pub waiting: usize,
+}
+
+// === impl Upstreams ===
+
+impl Upstreams {
+    pub fn new(limits: UpstreamLimits, tasks: Tasks) -> Arc<Self> {
+        let closing = CancellationToken::new();
+        let registry = Registry { endpoints: HashMap::new(), prune_at: Registry::PRUNE_MIN };
+        let registry = Arc::new(Mutex::new(registry));
+        tasks.spawn(sweep(Arc::clone(&registry), limits.idle_timeout, closing.clone()));
+        let _sweeping = closing.clone().drop_guard();
+        let shared = Arc::new(Shared { limits, tasks, closing, started: Instant::now() });
+        Arc::new(Self { shared, registry, _sweeping })
+    }
+
+    /// A service's endpoints. One that any living cluster names already keeps its connections,
+    /// counters and health.
+    pub fn cluster(
+        self: &Arc<Self>,
+        service: Arc<str>,
+        protocol: Protocol,
+        endpoints: &[SocketAddr],
+    ) -> Cluster {
+        let mut registry = self.registry.lock();
+        let endpoints =
+            endpoints.iter().map(|&address| registry.intern(address, protocol, &self.shared));
+        let endpoints = endpoints.collect();
+        Cluster { service, protocol, endpoints }
+    }
+
+    /// Closes idle connections and keeps none from now on; requests in flight are not touched.
+    pub fn close(&self) {
+        self.shared.closing.cancel();
+        for endpoint in self.registry.lock().living() {
+            endpoint.close_idle();
+        }
+    }
+
+    /// The figures of every living endpoint, in no order.
+    pub fn figures(&self) -> Vec<EndpointFigures> {
+        self.registry.lock().living().iter().map(|endpoint| endpoint.figures()).collect()
+    }
+}
+
+/// Drops connections that nobody used for the idle timeout, until the upstreams close.
+async fn sweep(registry: Arc<Mutex<Registry>>, idle_timeout: Duration, closing: CancellationToken) {
+    let period = (idle_timeout / 2).max(Duration::from_millis(100));
+    while tokio::time::timeout(period, closing.cancelled()).await.is_err() {
+        let living = registry.lock().living();
+        for endpoint in living {
+            endpoint.expire_idle();
+        }
+    }
+}
+
+// === impl Registry ===
+
+impl Registry {
+    const PRUNE_MIN: usize = 64;
+
+    fn intern(
+        &mut self,
+        address: SocketAddr,
+        protocol: Protocol,
+        shared: &Arc<Shared>,
+    ) -> Arc<Endpoint> {
+        if let Some(endpoint) = self.endpoints.get(&(address, protocol)).and_then(Weak::upgrade) {
+            return endpoint;
+        }
+        if self.prune_at <= self.endpoints.len() {
+            self.endpoints.retain(|_, endpoint| 0 < endpoint.strong_count());
+            self.prune_at = (2 * self.endpoints.len()).max(Self::PRUNE_MIN);
+        }
+        let endpoint = Endpoint::new(address, protocol, Arc::clone(shared));
+        self.endpoints.insert((address, protocol), Arc::downgrade(&endpoint));
+        endpoint
+    }
+
+    fn living(&self) -> Vec<Arc<Endpoint>> {
+        self.endpoints.values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    fn new(address: SocketAddr, protocol: Protocol, shared: Arc<Shared>) -> Arc<Self> {
+        let connections = match protocol {
+            Protocol::Http1 => Connections::Http1(Http1Pool::new(&shared.limits)),
+            Protocol::Http2 => Connections::Http2(Http2Pool::new(&shared.limits)),
+        };
+        let outstanding = AtomicUsize::new(0);
+        let cooling_until = AtomicU64::new(0);
+        Arc::new(Self { address, connections, shared, outstanding, cooling_until })
+    }
+
+    /// Notes that no connection could be made: others are preferred for a while.
+    pub(super) fn cool_down(&self) {
+        let until = self.shared.started.elapsed() + CONNECT_COOLDOWN;
+        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.cooling_until.store(until, Ordering::Relaxed);
+    }
+
+    /// The smaller, the better a choice.
+    fn load(&self) -> (bool, usize) {
+        let until = self.cooling_until.load(Ordering::Relaxed);
+        let cooling = until != 0 && self.shared.started.elapsed().as_millis() < u128::from(until);
+        (cooling, self.outstanding.load(Ordering::Relaxed))
+    }
+
+    fn expire_idle(&self) {
+        match &self.connections {
+            Connections::Http1(pool) => pool.expire_idle(),
+            Connections::Http2(pool) => pool.expire_idle(),
+        }
+    }
+
+    fn close_idle(&self) {
+        match &self.connections {
+            Connections::Http1(pool) => pool.close_idle(),
+            Connections::Http2(pool) => pool.close_idle(),
+        }
+    }
+
+    fn figures(&self) -> EndpointFigures {
+        let (protocol, (connections, idle, waiting)) = match &self.connections {
+            Connections::Http1(pool) => (Protocol::Http1, pool.figures()),
+            Connections::Http2(pool) => (Protocol::Http2, pool.figures()),
+        };
+        let outstanding = self.outstanding.load(Ordering::Relaxed);
+        EndpointFigures { address: self.address, protocol, outstanding, connections, idle, waiting }
+    }
+}
+
+// === Outstanding ===
+
+/// A request counted at its endpoint until this is dropped: when the response body has ended.
+pub(super) struct Outstanding(Arc<Endpoint>);
+
+impl Outstanding {
+    pub(super) fn begin(endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.outstanding.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(endpoint))
+    }
+
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.0
+    }
+}
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        self.0.outstanding.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === Power of two choices ===
+
+/// Picks the better of two endpoints drawn at random, none of them in `tried` while another is
+/// left. `None`: the list is empty.
+pub(super) fn pick<'a>(
+    endpoints: &'a [Arc<Endpoint>],
+    tried: &[SocketAddr],
+) -> Option<&'a Arc<Endpoint>> {
+    let untried = |endpoint: &&Arc<Endpoint>| !tried.contains(&endpoint.address);
+    let left =
+        if tried.is_empty() { endpoints.len() } else { endpoints.iter().filter(untried).count() };
+    // A retry is rare: walking to the n-th untried endpoint costs nothing that matters.
+    let nth = |index: usize| match left {
+        0 => endpoints.get(index),
+        left if left == endpoints.len() => endpoints.get(index),
+        _ => endpoints.iter().filter(untried).nth(index),
+    };
+    match if left == 0 { endpoints.len() } else { left } {
+        0 => None,
+        1 => nth(0),
+        count => {
+            let (first, second) = two_of(count, random());
+            let (first, second) = (nth(first)?, nth(second)?);
+            Some(if second.load() < first.load() { second } else { first })
+        }
+    }
+}
+
+/// Whether `pick` would give an endpoint that has not been tried.
+pub(super) fn has_untried(endpoints: &[Arc<Endpoint>], tried: &[SocketAddr]) -> bool {
+    endpoints.iter().any(|endpoint| !tried.contains(&endpoint.address))
+}
+
+/// Two different numbers below `count`, which is at least 2.
+fn two_of(count: usize, random: u64) -> (usize, usize) {
+    debug_assert!(2 <= count);
+    let [high, low] = [random >> 32, random & 0xffff_ffff];
+    let below = |half: u64, bound: usize| ((half * bound as u64) >> 32) as usize;
+    let first = below(high, count);
+    let second = below(low, count - 1);
+    (first, if second < first { second } else { second + 1 })
+}
+
+/// A thread's own generator (splitmix64): good enough to spread load, and nothing is shared.
+fn random() -> u64 {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
+    }
+    STATE.with(|state| {
+        let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        state.set(next);
+        let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    })
+}

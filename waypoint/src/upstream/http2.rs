@@ -1,0 +1,168 @@
+//! One request as one stream of a shared HTTP/2 connection.
+//!
+//! The h2 crate is used directly: the request's own task sends the body until the response head is
+//! there, and its errors say whether the endpoint has processed the stream. A dropped request or
+//! response body resets the stream.
+
+mod body;
+mod upload;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream};
+use http::{Request, Response};
+use http_body::Body as _;
+use tokio::net::TcpStream;
+
+use super::balance::{Endpoint, Outstanding};
+use super::connect::{self, ConnectError};
+use super::pool::StreamLease;
+use super::retry::{Again, Failure, Plan};
+use super::{UpstreamError, head};
+use crate::codec::body::{Body, BodyError};
+use upload::Upload;
+
+/// What the endpoint may send ahead on one stream. A reader that takes nothing holds this much.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// What it may send ahead on one connection: the streams of [`WINDOWED_STREAMS`] readers, so that
+/// a few slow ones do not stop the others that share the connection.
+const CONNECTION_WINDOW_BYTES: u32 = WINDOWED_STREAMS * STREAM_WINDOW_BYTES;
+const WINDOWED_STREAMS: u32 = 100;
+
+/// What of one request's body may wait in h2 to be sent. When full: the body is not read on.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// The largest response head. Past it: the stream is reset.
+const HEAD_BYTES_MAX: u32 = 64 * 1024;
+
+/// Connects to the endpoint and begins HTTP/2 on it; the connection is yet to be driven.
+pub(super) async fn open(
+    endpoint: &Endpoint,
+) -> Result<(SendRequest<Bytes>, Connection<TcpStream, Bytes>), ConnectError> {
+    let stream = connect::connect(endpoint).await?;
+    let handshake = Builder::new()
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_max_send_streams(endpoint.shared.limits.http2_streams_max)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(HEAD_BYTES_MAX)
+        .enable_push(false)
+        .handshake(stream)
+        .await;
+    handshake.map_err(|error| ConnectError::Failed {
+        address: endpoint.address,
+        source: Arc::new(error.into_io().unwrap_or_else(|| io::ErrorKind::InvalidData.into())),
+    })
+}
+
+/// Sends one request and waits for its response head.
+pub(super) async fn attempt(
+    outstanding: Outstanding,
+    request: Request<Body>,
+    plan: &Plan,
+) -> Result<Response<Body>, Failure> {
+    let mut lease = match StreamLease::take(outstanding.endpoint()).await {
+        Ok(lease) => lease,
+        Err(error) => return Err(Failure { error, again: Again::Unsent(Box::new(request)) }),
+    };
+    let end = request.body().is_end_stream();
+    let (response, stream) = match lease.sender.send_request(head::copy(&request).map(drop), end) {
+        Ok(sent) => sent,
+        Err(error) => {
+            let again = match is_ours(&error) {
+                true => Again::No,
+                false => Again::Unsent(Box::new(request)),
+            };
+            return Err(Failure { error: failure(error), again });
+        }
+    };
+    let (parts, body) = request.into_parts();
+    let mut upload = (!end).then(|| Upload::new(stream, body));
+    match exchange(response, &mut upload).await {
+        Ok(response) => {
+            let held = body::Held::new(lease, upload, outstanding);
+            receive(response, held, plan).map_err(|error| Failure { error, again: Again::No })
+        }
+        Err(Broken::Upload(error)) => {
+            Err(Failure { error: UpstreamError::RequestBody(error), again: Again::No })
+        }
+        Err(Broken::Stream(error)) => {
+            let request = || Box::new(Request::from_parts(parts, Body::empty()));
+            let again = match end {
+                true if is_unprocessed(&error) => Again::Unsent(request()),
+                true if plan.repeatable && lease.reused && died(&error) => Again::Died(request()),
+                _ => Again::No,
+            };
+            Err(Failure { error: failure(error), again })
+        }
+    }
+}
+
+/// Why an exchange ended before the response head.
+enum Broken {
+    Upload(BodyError),
+    Stream(h2::Error),
+}
+
+/// Sends the body while waiting for the response head. `upload` is `None` once all is sent.
+async fn exchange(
+    mut response: ResponseFuture,
+    upload: &mut Option<Upload>,
+) -> Result<Response<RecvStream>, Broken> {
+    poll_fn(|cx: &mut Context<'_>| {
+        if let Some(sending) = upload
+            && let Poll::Ready(sent) = sending.poll(cx)
+        {
+            *upload = None;
+            sent.map_err(Broken::Upload)?;
+        }
+        Pin::new(&mut response).poll(cx).map_err(Broken::Stream)
+    })
+    .await
+}
+
+/// Makes a response of what h2 gives: without hop-by-hop headers, its body our own.
+fn receive(
+    response: Response<RecvStream>,
+    held: body::Held,
+    plan: &Plan,
+) -> Result<Response<Body>, UpstreamError> {
+    let (mut parts, stream) = response.into_parts();
+    head::clean_response(&mut parts.headers)?;
+    let length = head::length(&parts.headers);
+    Ok(Response::from_parts(parts, body::receive(stream, length, held, &plan.deadlines)))
+}
+
+/// Which failure an h2 error before the response head is.
+fn failure(error: h2::Error) -> UpstreamError {
+    if is_ours(&error) {
+        return UpstreamError::InvalidRequest { reason: "the head is not one of HTTP/2" };
+    }
+    if error.is_library() {
+        return UpstreamError::MalformedResponse { source: error.into() };
+    }
+    UpstreamError::ResetBeforeHead { source: error.into() }
+}
+
+/// The request itself cannot be sent on any connection.
+fn is_ours(error: &h2::Error) -> bool {
+    !error.is_io() && error.reason().is_none()
+}
+
+/// The endpoint vouches that it has done nothing with the stream (RFC 9113, 8.7): it is above the
+/// last one of a GOAWAY, or was refused.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+/// The connection ended under the stream.
+fn died(error: &h2::Error) -> bool {
+    error.is_io()
+}

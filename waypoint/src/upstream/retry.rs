@@ -1,0 +1,112 @@
+//! Tries a request until it is answered or must not be tried again.
+//!
+//! Takes a request and a cluster, gives a response head. A request is sent again when nothing of it
+//! was sent or the endpoint vouches that it was not processed; and once when it is safe, has no
+//! body, and its connection, used before, died before an answer began. Each try prefers an endpoint
+//! that has not been tried.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Method, Request, Response};
+use http_body::Body as _;
+
+use super::balance::{Connections, Endpoint, Outstanding, has_untried, pick};
+use super::deadline::within_head_time;
+use super::{Cluster, Deadlines, UpstreamError, UpstreamPeer, head, http1, http2};
+use crate::codec::body::Body;
+
+/// What an attempt must know besides the request.
+pub(super) struct Plan {
+    pub(super) deadlines: Deadlines,
+    /// The request asks for a WebSocket.
+    pub(super) upgrade: bool,
+    /// The request may be sent once more although it was sent: it is safe and has no body.
+    pub(super) repeatable: bool,
+    /// Only a new connection will do: others of the same age have just shown to be dead.
+    pub(super) fresh: bool,
+}
+
+/// An attempt without a response head.
+pub(super) struct Failure {
+    pub(super) error: UpstreamError,
+    pub(super) again: Again,
+}
+
+/// Whether the request may be tried again.
+pub(super) enum Again {
+    No,
+    /// The endpoint has processed nothing of it.
+    Unsent(Box<Request<Body>>),
+    /// It was sent, its connection died, and `Plan::repeatable` allowed for that.
+    Died(Box<Request<Body>>),
+}
+
+/// See [`Cluster::send`].
+pub(super) async fn send(
+    cluster: &Cluster,
+    mut request: Request<Body>,
+    deadlines: Deadlines,
+) -> Result<Response<Body>, UpstreamError> {
+    let upgrade = head::prepare(&mut request, cluster.protocol)?;
+    let repeatable = is_safe(request.method()) && request.body().is_end_stream();
+    let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false };
+    let mut tried = Vec::new();
+    loop {
+        let endpoint = pick(&cluster.endpoints, &tried).ok_or(UpstreamError::NoEndpoints)?;
+        let attempt = attempt(endpoint, request, &plan);
+        let failure = match within_head_time(&plan.deadlines, attempt).await {
+            None => return Err(UpstreamError::ResponseTimeout),
+            Some(Err(failure)) => failure,
+            Some(Ok(mut response)) => {
+                let attempts = u32::try_from(tried.len()).unwrap_or(u32::MAX).saturating_add(1);
+                let address = endpoint.address;
+                response.extensions_mut().insert(UpstreamPeer { address, attempts });
+                return Ok(response);
+            }
+        };
+        tried.push(endpoint.address);
+        let left = tried.len() < endpoint.shared.limits.attempts_max as usize;
+        request = match failure.again {
+            Again::Unsent(request) if left && worth_while(&failure.error, cluster, &tried) => {
+                *request
+            }
+            Again::Died(request) if left => {
+                plan.repeatable = false; // Once.
+                *request
+            }
+            _ => return Err(failure.error),
+        };
+        plan.fresh = true;
+    }
+}
+
+async fn attempt(
+    endpoint: &Arc<Endpoint>,
+    request: Request<Body>,
+    plan: &Plan,
+) -> Result<Response<Body>, Failure> {
+    let outstanding = Outstanding::begin(endpoint);
+    match endpoint.connections {
+        Connections::Http1(_) => http1::attempt(outstanding, request, plan).await,
+        Connections::Http2(_) => http2::attempt(outstanding, request, plan).await,
+    }
+}
+
+/// Methods that change nothing (RFC 9110, 9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+}
+
+/// Whether a request that was not sent could fare better at the next try.
+fn worth_while(error: &UpstreamError, cluster: &Cluster, tried: &[SocketAddr]) -> bool {
+    match error {
+        UpstreamError::ConnectTimeout { .. }
+        | UpstreamError::ConnectRefused { .. }
+        | UpstreamError::ConnectFailed { .. }
+        | UpstreamError::QueueFull { .. } => has_untried(&cluster.endpoints, tried),
+        // Its caller has waited long enough.
+        UpstreamError::QueueTimeout { .. } => false,
+        _ => true,
+    }
+}
