@@ -1,0 +1,376 @@
+//! Wires the stages: the only file that sees all of the configuration.
+
+mod sockets;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use waypoint_abi::{ArtefactCache, Engine, EngineOptions};
+
+use crate::access_log::{AccessLog, Format, Records};
+use crate::admin::{self, Admin, Health};
+use crate::cli::logging::LogHandle;
+use crate::codec::CodecLimits;
+use crate::drain::{Closing, Drain, Tasks};
+use crate::filter_chain::host::FilterHost;
+use crate::identity::TrustedHops;
+use crate::journey::Journey;
+use crate::metrics::Metrics;
+use crate::resources::{
+    self, Builder, Generations, Modules, Parts, Reloader, Report, Sources, Status, Trigger,
+};
+use crate::snapshot::{CalloutTargets, Current};
+use crate::upstream::{UpstreamLimits, Upstreams};
+
+use sockets::Sockets;
+
+/// VMs of the whole process; past it, a filter that wants one more waits or fails by its policy.
+const VMS_MAX: u32 = 256;
+/// Largest linear memory that a filter may ask for, in bytes.
+const VM_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How long what supports traffic (admin, guests' last callbacks) may take to end after it.
+const SUPPORT_DRAIN: Duration = Duration::from_secs(2);
+/// How long the access log may take to be written at the end.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+
+/// All of the process's configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Files and folders of resources.
+    pub files: Vec<PathBuf>,
+    /// Serve what is right even if something is refused at the start.
+    pub partial: bool,
+    /// Follow changes of the files.
+    pub watch: bool,
+    /// The address of entrances.
+    pub address: IpAddr,
+    /// Addresses of single entrances and ports, by name.
+    pub bind: BTreeMap<String, SocketAddr>,
+    /// Where to write every entrance's address.
+    pub addresses_file: Option<PathBuf>,
+    /// The admin port.
+    pub admin: SocketAddr,
+    /// The metrics port.
+    pub stats: SocketAddr,
+    /// The health port.
+    pub health: SocketAddr,
+    /// Worker threads; the number of cores without it.
+    pub workers: Option<u16>,
+    /// Downstream connections at a time.
+    pub connections_max: u32,
+    /// Networks whose forwarding headers are believed.
+    pub trusted_hops: Vec<IpNet>,
+    /// Where compiled modules are kept.
+    pub cache_dir: PathBuf,
+    /// How long a drain may take.
+    pub drain: Duration,
+    /// The access log's form; none without it.
+    pub access_log: Option<Format>,
+}
+
+/// Why the process did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The runtime's threads could not be started.
+    #[error("the runtime cannot be started")]
+    Runtime(#[source] std::io::Error),
+    /// The VMs' memory could not be reserved.
+    #[error("the Wasm engine cannot be started")]
+    Engine(#[from] waypoint_abi::EngineError),
+    /// The cache of compiled modules cannot be used.
+    #[error("the cache of compiled modules cannot be used")]
+    Cache(#[from] waypoint_abi::CacheError),
+    /// A socket could not be bound.
+    #[error("{name} cannot listen on {address}")]
+    Bind { name: String, address: SocketAddr, source: std::io::Error },
+    /// Something in the files is refused, and there is no last good version yet.
+    #[error("{count} problems in the resources; --partial serves the rest")]
+    Refused { count: usize },
+    /// The files cannot be watched.
+    #[error("the files cannot be watched")]
+    Watch(#[from] notify::Error),
+    /// A signal handler or the log's thread could not be set up.
+    #[error("the process cannot be set up")]
+    Setup(#[source] std::io::Error),
+}
+
+/// Where compiled modules are kept unless told otherwise.
+pub fn default_cache_dir() -> PathBuf {
+    let user = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty())?;
+        Some(Path::new(&home).join(".cache"))
+    });
+    user.unwrap_or_else(std::env::temp_dir).join("waypoint")
+}
+
+/// Serves until a signal, drains, and returns.
+///
+/// # Errors
+///
+/// [`StartError`]; once it serves, it returns `Ok`.
+pub fn run(settings: Settings, log: LogHandle) -> Result<(), StartError> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = settings.workers {
+        runtime.worker_threads(workers.into());
+    }
+    let runtime = runtime.enable_all().build().map_err(StartError::Runtime)?;
+    runtime.block_on(async {
+        let app = App::start(settings, log).await?;
+        app.until_signalled().await
+    })
+}
+
+/// A process that serves.
+pub struct App {
+    settings: Settings,
+    /// Connections and requests.
+    traffic: Drain,
+    /// What they need: guests, connections upstream, admin, reloads.
+    support: Drain,
+    upstreams: Arc<Upstreams>,
+    generations: Arc<Generations>,
+    trigger: Trigger,
+    log: Option<AccessLog>,
+    addresses: Arc<sockets::Addresses>,
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl App {
+    /// Reads, checks, builds, binds; serves when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; then nothing is bound.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: sockets that are bound stay so until the runtime ends.
+    pub async fn start(settings: Settings, log: LogHandle) -> Result<Self, StartError> {
+        let (traffic, traffic_tasks, closing) = Drain::new();
+        let (support, tasks, ending) = Drain::new();
+        let state = State::new(&settings, &tasks)?;
+        let access_log = state.access_log(&settings)?;
+        let records = Records::new(
+            Arc::clone(&state.metrics),
+            access_log.clone().zip(settings.access_log),
+        );
+        let trusted = Arc::new(TrustedHops(settings.trusted_hops.clone()));
+        let journey = Journey::new(Arc::clone(&state.current), records, trusted);
+
+        let addresses = Arc::new(sockets::Addresses::new(settings.addresses_file.clone()));
+        let ports = OperatorPorts::bind(&settings, &addresses).await?;
+        let mut sockets = Sockets {
+            settings: settings.clone(),
+            current: Arc::clone(&state.current),
+            metrics: Arc::clone(&state.metrics),
+            journey,
+            limits: CodecLimits::default(),
+            slots: Arc::new(tokio::sync::Semaphore::new(settings.connections_max as usize)),
+            closing: closing.clone(),
+            tasks: traffic_tasks,
+            addresses: Arc::clone(&addresses),
+            bound: BTreeMap::new(),
+        };
+        let (upstreams, generations) =
+            (Arc::clone(&state.upstreams), Arc::clone(&state.generations));
+        let health = Health::new(closing);
+        let (status, metrics, current) =
+            (Status::default(), Arc::clone(&state.metrics), Arc::clone(&state.current));
+        let builder = state.builder(&settings)?;
+        let (mut reloader, trigger) =
+            Reloader::new(builder, Arc::clone(&status), Arc::clone(&metrics));
+        let report = reloader.build(&mut sockets).await;
+        refused_at_start(&report, settings.partial)?;
+
+        let watcher = settings
+            .watch
+            .then(|| resources::watch(&Sources(settings.files.clone()), trigger.clone()))
+            .transpose()?;
+        tasks.spawn(reloader.run(sockets, ending.clone()));
+        let admin = Admin {
+            current,
+            status,
+            trigger: trigger.clone(),
+            generations: Arc::clone(&generations),
+            upstreams: Arc::clone(&upstreams),
+            log,
+            health: health.clone(),
+        };
+        ports.serve(Arc::new(admin), metrics, health.clone(), &ending, &tasks);
+        health.start();
+        addresses.publish();
+        tracing::info!(snapshot = report.snapshot, "serving");
+        Ok(Self {
+            settings,
+            traffic,
+            support,
+            upstreams,
+            generations,
+            trigger,
+            log: access_log,
+            addresses,
+            _watcher: watcher,
+        })
+    }
+
+    /// Where everything listens, by name.
+    pub fn addresses(&self) -> BTreeMap<String, SocketAddr> {
+        self.addresses.all()
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains; a second one ends the process at once.
+    ///
+    /// # Errors
+    ///
+    /// A signal cannot be listened to.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: it ends the process's work.
+    pub async fn until_signalled(self) -> Result<(), StartError> {
+        let listen = |kind| signal(kind).map_err(StartError::Setup);
+        let (mut terminate, mut interrupt, mut hangup) = (
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::hangup())?,
+        );
+        loop {
+            // Cancel safe, all three: a signal that was not received is received next time.
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.trigger.pull(),
+            }
+        }
+        tracing::info!(seconds = self.settings.drain.as_secs(), "draining");
+        // Cancel safe: what is dropped here ends with the process.
+        tokio::select! {
+            () = self.drain() => {}
+            _ = terminate.recv() => tracing::warn!("second signal: ending at once"),
+            _ = interrupt.recv() => tracing::warn!("second signal: ending at once"),
+        }
+        Ok(())
+    }
+
+    /// Finishes what is in flight, within the drain's limit, and ends.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: what was not drained is cut when the runtime ends.
+    pub async fn drain(self) {
+        if !self.traffic.drain(self.settings.drain).await {
+            tracing::warn!("the drain's limit has passed: what was in flight is cut");
+        }
+        self.upstreams.close();
+        self.generations.close();
+        self.support.drain(SUPPORT_DRAIN).await;
+        if let Some(log) = self.log {
+            log.flush(LOG_FLUSH);
+        }
+        tracing::info!("drained");
+    }
+}
+
+fn refused_at_start(report: &Report, partial: bool) -> Result<(), StartError> {
+    let count = report.problems.iter().filter(|problem| problem.is_error()).count();
+    if count > 0 && !partial {
+        return Err(StartError::Refused { count });
+    }
+    Ok(())
+}
+
+/// What lives as long as the process.
+struct State {
+    current: Arc<Current>,
+    targets: Arc<CalloutTargets>,
+    upstreams: Arc<Upstreams>,
+    generations: Arc<Generations>,
+    metrics: Arc<Metrics>,
+    engine: Engine,
+}
+
+impl State {
+    fn new(settings: &Settings, tasks: &Tasks) -> Result<Self, StartError> {
+        let engine = Engine::new(EngineOptions {
+            vms_max: VMS_MAX,
+            memory_bytes_max: VM_MEMORY_BYTES_MAX,
+        })?;
+        let targets = Arc::new(CalloutTargets::default());
+        let host = FilterHost::new(tasks.clone(), Arc::clone(&targets));
+        let generations = Arc::new(Generations::new(Arc::new(host)));
+        let metrics = Metrics::new(Arc::clone(&generations) as _);
+        let upstreams = Upstreams::new(UpstreamLimits::default(), tasks.clone());
+        tracing::debug!(cache = %settings.cache_dir.display(), "engine started");
+        Ok(Self { current: Arc::new(Current::empty()), targets, upstreams, generations, metrics, engine })
+    }
+
+    fn access_log(&self, settings: &Settings) -> Result<Option<AccessLog>, StartError> {
+        let start = |_| AccessLog::start(std::io::stdout(), self.metrics.log_shed.clone());
+        settings.access_log.map(start).transpose().map_err(StartError::Setup)
+    }
+
+    fn builder(self, settings: &Settings) -> Result<Builder, StartError> {
+        let cache = ArtefactCache::open(&settings.cache_dir)?;
+        Ok(Builder::new(Parts {
+            sources: Sources(settings.files.clone()),
+            modules: Modules::new(self.engine, cache),
+            generations: self.generations,
+            upstreams: self.upstreams,
+            targets: self.targets,
+            current: self.current,
+        }))
+    }
+}
+
+/// The operator's sockets, bound before anything is served.
+struct OperatorPorts {
+    admin: TcpListener,
+    stats: TcpListener,
+    health: TcpListener,
+}
+
+impl OperatorPorts {
+    async fn bind(
+        settings: &Settings,
+        addresses: &sockets::Addresses,
+    ) -> Result<Self, StartError> {
+        let bind = async |name: &str, default: SocketAddr| {
+            let address = settings.bind.get(name).copied().unwrap_or(default);
+            let failed = |source| StartError::Bind { name: name.to_owned(), address, source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            addresses.set(name, listener.local_addr().map_err(failed)?);
+            Ok::<_, StartError>(listener)
+        };
+        Ok(Self {
+            admin: bind("admin", settings.admin).await?,
+            stats: bind("stats", settings.stats).await?,
+            health: bind("health", settings.health).await?,
+        })
+    }
+
+    fn serve(
+        self,
+        admin: Arc<Admin>,
+        metrics: Arc<Metrics>,
+        health: Health,
+        ending: &Closing,
+        tasks: &Tasks,
+    ) {
+        let answer = move |request| {
+            let admin = Arc::clone(&admin);
+            async move { admin.answer(&request).await }
+        };
+        tasks.spawn(admin::serve(self.admin, answer, ending.clone(), tasks.clone()));
+        let answer = move |request| std::future::ready(admin::stats(&metrics, &request));
+        tasks.spawn(admin::serve(self.stats, answer, ending.clone(), tasks.clone()));
+        let answer = move |request| std::future::ready(admin::health(&health, &request));
+        tasks.spawn(admin::serve(self.health, answer, ending.clone(), tasks.clone()));
+    }
+}

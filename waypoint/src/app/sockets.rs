@@ -1,0 +1,183 @@
+//! The entrances' sockets: bound when a snapshot wants them, drained when none does.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustls::server::ResolvesServerCert;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use waypoint_policies::Entrance;
+
+use super::Settings;
+use crate::codec::CodecLimits;
+use crate::drain::{Closing, Tasks};
+use crate::journey::Journey;
+use crate::listener::{self, Listener};
+use crate::metrics::Metrics;
+use crate::resources::Listeners;
+use crate::snapshot::{Current, Snapshot, SnapshotCertificates};
+
+/// How often an address that is in use is tried, and the pause between.
+const BIND_ATTEMPTS: u32 = 20;
+const BIND_PAUSE: Duration = Duration::from_millis(10);
+
+/// What is bound, and everything that a new socket needs.
+pub(super) struct Sockets {
+    pub(super) settings: Settings,
+    pub(super) current: Arc<Current>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) journey: Journey,
+    pub(super) limits: CodecLimits,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) closing: Closing,
+    pub(super) tasks: Tasks,
+    pub(super) addresses: Arc<Addresses>,
+    pub(super) bound: BTreeMap<Arc<str>, Bound>,
+}
+
+/// One entrance's socket.
+pub(super) struct Bound {
+    https: bool,
+    closing: Closing,
+    /// Until the snapshot that wants it is in force: clients wait in the kernel's queue.
+    waiting: Option<Listener>,
+}
+
+impl Listeners for Sockets {
+    async fn before_swap(&mut self, next: &Arc<Snapshot>) -> Vec<(String, std::io::Error)> {
+        let mut failed = Vec::new();
+        for entrance in &next.model.entrances {
+            let https = entrance.tls.is_some();
+            match self.bound.get(&entrance.name) {
+                Some(bound) if bound.https == https => continue,
+                // HTTPS became HTTP, or the other way: the new socket takes the port's place.
+                Some(_) => self.drain(&Arc::clone(&entrance.name)),
+                None => {}
+            }
+            match self.bind(entrance).await {
+                Ok(bound) => {
+                    self.bound.insert(Arc::clone(&entrance.name), bound);
+                }
+                Err(error) => failed.push((entrance.name.to_string(), error)),
+            }
+        }
+        failed
+    }
+
+    fn after_swap(&mut self, current: &Arc<Snapshot>) {
+        let waiting: Vec<(Arc<str>, Listener)> = self
+            .bound
+            .iter_mut()
+            .filter_map(|(name, bound)| Some((Arc::clone(name), bound.waiting.take()?)))
+            .collect();
+        for (name, listener) in waiting {
+            let bound = &self.bound[&name];
+            let (entrance, closing) = (self.entrance(&name, bound.https), bound.closing.clone());
+            let (journey, tasks) = (self.journey.clone(), self.tasks.clone());
+            self.tasks.spawn(async move {
+                listener.run(entrance, journey, closing, &tasks).await;
+            });
+        }
+        let gone: Vec<Arc<str>> = self
+            .bound
+            .keys()
+            .filter(|name| !current.entrances.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.drain(&name);
+        }
+        self.addresses.publish();
+    }
+}
+
+impl Sockets {
+    /// Binds where the operator says, or at the entrance's port.
+    async fn bind(&self, entrance: &Entrance) -> std::io::Result<Bound> {
+        let own = SocketAddr::new(self.settings.address, entrance.port);
+        let address = self.settings.bind.get(&*entrance.name).copied().unwrap_or(own);
+        let listener = self.bind_soon(address).await?;
+        self.addresses.set(&entrance.name, listener.local_addr()?);
+        Ok(Bound {
+            https: entrance.tls.is_some(),
+            closing: self.closing.child(),
+            waiting: Some(listener),
+        })
+    }
+
+    /// A socket of ours that is being closed may hold the address for a moment longer.
+    async fn bind_soon(&self, address: SocketAddr) -> std::io::Result<Listener> {
+        for _ in 1..BIND_ATTEMPTS {
+            match Listener::bind(address, false) {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => sleep(BIND_PAUSE).await,
+                done => return done,
+            }
+        }
+        Listener::bind(address, false)
+    }
+
+    fn entrance(&self, name: &Arc<str>, https: bool) -> listener::Entrance {
+        let metrics = Arc::clone(&self.metrics);
+        let resolver = || {
+            let (current, name) = (Arc::clone(&self.current), Arc::clone(name));
+            Arc::new(SnapshotCertificates::new(current, name)) as Arc<dyn ResolvesServerCert>
+        };
+        listener::Entrance {
+            name: Arc::clone(name),
+            tls: https.then(resolver),
+            limits: self.limits,
+            handshake_timeout: listener::Entrance::HANDSHAKE_TIMEOUT,
+            connections: Arc::clone(&self.slots),
+            handshake_failed: Arc::new(move |failure, _| metrics.handshake_failed(failure.reason())),
+        }
+    }
+
+    /// Stops accepting; connections finish within the drain's limit.
+    fn drain(&mut self, name: &Arc<str>) {
+        if let Some(bound) = self.bound.remove(name) {
+            let limit = self.settings.drain;
+            self.tasks.spawn(async move { bound.closing.close_within(limit).await });
+            self.addresses.remove(name);
+        }
+    }
+}
+
+/// Where everything listens, by name.
+pub(super) struct Addresses {
+    file: Option<PathBuf>,
+    all: Mutex<BTreeMap<String, SocketAddr>>,
+}
+
+impl Addresses {
+    pub(super) fn new(file: Option<PathBuf>) -> Self {
+        Self { file, all: Mutex::default() }
+    }
+
+    pub(super) fn set(&self, name: &str, address: SocketAddr) {
+        self.all.lock().insert(name.to_owned(), address);
+    }
+
+    fn remove(&self, name: &str) {
+        self.all.lock().remove(name);
+    }
+
+    pub(super) fn all(&self) -> BTreeMap<String, SocketAddr> {
+        self.all.lock().clone()
+    }
+
+    /// Writes the file, if there is to be one, in one step: a reader never sees half of it.
+    pub(super) fn publish(&self) {
+        let Some(file) = &self.file else { return };
+        let text = serde_json::to_string_pretty(&self.all()).expect("names and addresses");
+        let aside = file.with_extension("tmp");
+        let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, file));
+        if let Err(error) = written {
+            tracing::error!(file = %file.display(), %error, "the addresses file cannot be written");
+        }
+    }
+}

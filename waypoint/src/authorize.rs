@@ -1,0 +1,57 @@
+//! Stage 6: nothing reaches an upstream that was not permitted.
+//!
+//! Takes a routed and filtered request; gives a [`Permitted`], the only thing that
+//! [`crate::upstream`] sends. It refuses (500) when the destination demands a filter that has not
+//! run: fails closed. It is pure, so dropping a request here loses nothing.
+
+use http::{Request, request};
+
+use crate::codec::body::Body;
+use crate::error::RequestError;
+use crate::filter_chain::{Chain, matches};
+use crate::route::Destination;
+use crate::snapshot::{FilterSlot, ServedEntrance, Snapshot};
+
+/// A request that may leave. Only this module makes one.
+pub struct Permitted(Request<Body>);
+
+impl Permitted {
+    /// A callout: made by a guest, not by a client. The host has checked that the filter's owner
+    /// may call its target.
+    pub fn callout(request: Request<Body>) -> Self {
+        Self(request)
+    }
+
+    /// The request, to be sent.
+    pub fn into_request(self) -> Request<Body> {
+        self.0
+    }
+}
+
+/// Permits a request to its destination.
+///
+/// # Errors
+///
+/// [`RequestError::DemandedFilterNotRun`] when the entrance, the route or the service demands a
+/// filter for this request that has not run: because a filter changed the path after the demand
+/// was computed, or because the new route of a changed request demands more.
+pub fn permit(
+    snapshot: &Snapshot,
+    entrance: &ServedEntrance,
+    destination: &Destination,
+    chain: &Chain,
+    parts: request::Parts,
+    body: Body,
+) -> Result<Permitted, RequestError> {
+    let demanded = entrance.filters.iter().chain(destination.demanded(snapshot));
+    for slot in demanded {
+        let FilterSlot::Active(filter) = slot else { continue };
+        let config = &filter.config;
+        let applies =
+            matches(&config.matches, &parts.method, parts.uri.path(), entrance.model.port);
+        if applies && !chain.has_run(&config.key) {
+            return Err(RequestError::DemandedFilterNotRun { filter: config.key.to_string() });
+        }
+    }
+    Ok(Permitted(Request::from_parts(parts, body)))
+}

@@ -1,0 +1,241 @@
+//! The command line.
+//!
+//! Exit codes: 0 done, 1 something is wrong with the input or the process could not start, 64 the
+//! command line itself is wrong (`EX_USAGE` of sysexits.h).
+
+mod check;
+pub mod logging;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use crate::access_log::Format;
+use crate::app::{self, Settings};
+use crate::{compile, demo};
+
+const EXIT_USAGE: u8 = 64;
+
+/// A Wasm-extensible, shared L7 waypoint proxy.
+///
+/// One HTTP and gRPC proxy per namespace runs a chain of sandboxed proxy-wasm filters. It is
+/// configured by Kubernetes resources (Gateway API, Service, EndpointSlice, Secret, ConfigMap,
+/// ReferenceGrant, Istio's WasmPlugin, and our Filter), read from files here.
+#[derive(Parser)]
+#[command(name = "waypoint", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_long_help = "\
+Examples:
+  waypoint demo                      start an example with sample upstreams, and print what to try
+  waypoint run -f ./resources        serve what the folder describes, and follow its changes
+  waypoint check -f ./resources      say everything that is wrong with the files
+  waypoint schema filter             print the JSON Schema of our Filter, for an editor
+
+Signals of `waypoint run`: SIGHUP reads the files again; SIGTERM and SIGINT drain and end with 0;
+a second one ends at once.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve what the files describe, and follow their changes without losing a request.
+    Run(Box<RunArgs>),
+    /// Read the files strictly, say everything that is wrong, and change nothing.
+    Check(check::CheckArgs),
+    /// Print JSON Schemas of our kinds.
+    Schema(check::SchemaArgs),
+    /// Start an example: sample upstreams, keys, a token, three filters, files to edit.
+    Demo(demo::DemoArgs),
+    /// Compile a module from standard input (what `run` starts in a child process).
+    #[command(hide = true)]
+    Compile,
+}
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// A file or a folder of resources (.yaml, .yml, .json); may be given several times.
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR", required = true)]
+    files: Vec<PathBuf>,
+
+    /// Serve what is right even if something is refused at the start; without it, the start ends
+    /// with exit code 1.
+    #[arg(long)]
+    partial: bool,
+
+    /// Do not follow changes of the files; SIGHUP and POST /reload still read them again.
+    #[arg(long)]
+    no_watch: bool,
+
+    /// The address that entrances listen on.
+    #[arg(long, env = "WAYPOINT_ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    address: IpAddr,
+
+    /// Where one entrance listens, in place of its resource's port. Names: gateway/NAMESPACE/PORT,
+    /// service/NAMESPACE/NAME:PORT, admin, stats, health. Port 0 lets the kernel choose.
+    #[arg(long, value_name = "NAME=ADDR:PORT", value_parser = parse_bind)]
+    bind: Vec<(String, SocketAddr)>,
+
+    /// A JSON file that gets every entrance's name and address, rewritten when they change.
+    #[arg(long, value_name = "FILE")]
+    addresses_file: Option<PathBuf>,
+
+    /// The admin port; keep it on a loopback address.
+    #[arg(long, env = "WAYPOINT_ADMIN", default_value = "127.0.0.1:15000")]
+    admin: SocketAddr,
+
+    /// The metrics port: /stats/prometheus.
+    #[arg(long, env = "WAYPOINT_STATS", default_value = "0.0.0.0:15020")]
+    stats: SocketAddr,
+
+    /// The health port: /healthz/ready.
+    #[arg(long, env = "WAYPOINT_HEALTH", default_value = "0.0.0.0:15021")]
+    health: SocketAddr,
+
+    /// Worker threads; the number of cores by default.
+    #[arg(long, env = "WAYPOINT_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+
+    /// Downstream connections at a time; past it, accepting waits.
+    #[arg(long, env = "WAYPOINT_CONNECTIONS_MAX", default_value_t = 10_000)]
+    connections_max: u32,
+
+    /// Networks whose x-forwarded-for and x-forwarded-proto are believed.
+    #[arg(long, env = "WAYPOINT_TRUSTED_HOPS", value_name = "CIDR", value_delimiter = ',')]
+    trusted_hops: Vec<IpNet>,
+
+    /// Where compiled modules are kept; a folder of our own, mode 0700.
+    #[arg(long, env = "WAYPOINT_CACHE_DIR", value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+
+    /// How long requests in flight may take to finish after SIGTERM, in seconds.
+    #[arg(long, env = "WAYPOINT_DRAIN_SECONDS", default_value_t = 30)]
+    drain_seconds: u64,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// How the process talks.
+#[derive(Args, Clone)]
+pub(crate) struct LogArgs {
+    /// The access log on standard output.
+    #[arg(long, env = "WAYPOINT_ACCESS_LOG", value_enum, default_value_t = AccessLogArg::Json)]
+    pub(crate) access_log: AccessLogArg,
+
+    /// The form of the log on standard error.
+    #[arg(long, env = "WAYPOINT_LOG_FORMAT", value_enum, default_value_t = logging::LogFormat::Text)]
+    pub(crate) log_format: logging::LogFormat,
+
+    /// What is logged: off, error, warn, info, debug, trace, or TARGET=LEVEL,… (target `filter`:
+    /// what guests log).
+    #[arg(long, env = "WAYPOINT_LOG", default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum AccessLogArg {
+    /// One JSON object a line.
+    Json,
+    /// Istio's text format.
+    Text,
+    /// None.
+    Off,
+}
+
+impl AccessLogArg {
+    pub(crate) fn format(self) -> Option<Format> {
+        match self {
+            Self::Json => Some(Format::Json),
+            Self::Text => Some(Format::Text),
+            Self::Off => None,
+        }
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are not mistakes; clap prints both kinds to the right stream.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
+        }
+    };
+    match cli.command {
+        Command::Run(args) => run(*args),
+        Command::Check(args) => check::check(&args),
+        Command::Schema(args) => check::schema(&args),
+        Command::Demo(args) => demo::main(&args),
+        Command::Compile => compile::child(),
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    let log = match logging::init(args.log.log_format, &args.log.log_level) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("error: --log-level: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    finish(app::run(args.settings(), log))
+}
+
+/// Prints why the process did not start, with every cause.
+pub(crate) fn finish(result: Result<(), app::StartError>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let mut cause = std::error::Error::source(&error);
+    eprint!("error: {error}");
+    while let Some(inner) = cause {
+        eprint!(": {inner}");
+        cause = inner.source();
+    }
+    eprintln!();
+    ExitCode::FAILURE
+}
+
+impl RunArgs {
+    fn settings(self) -> Settings {
+        Settings {
+            files: self.files,
+            partial: self.partial,
+            watch: !self.no_watch,
+            address: self.address,
+            bind: self.bind.into_iter().collect(),
+            addresses_file: self.addresses_file,
+            admin: self.admin,
+            stats: self.stats,
+            health: self.health,
+            workers: self.workers,
+            connections_max: self.connections_max,
+            trusted_hops: self.trusted_hops,
+            cache_dir: self.cache_dir.unwrap_or_else(app::default_cache_dir),
+            drain: Duration::from_secs(self.drain_seconds),
+            access_log: self.log.access_log.format(),
+        }
+    }
+}
+
+fn parse_bind(text: &str) -> Result<(String, SocketAddr), String> {
+    let expected = || format!("expected NAME=ADDR:PORT, as in gateway/default/8080=127.0.0.1:0, not {text:?}");
+    let (name, address) = text.split_once('=').ok_or_else(expected)?;
+    Ok((name.to_owned(), address.parse().map_err(|_| expected())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,79 @@
+//! The log on standard error, whose filter can be changed while the process runs.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For a person.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A log filter that cannot be used.
+#[derive(Debug, Error)]
+pub enum LogFilterError {
+    /// It does not parse.
+    #[error("{0}")]
+    Parse(#[from] tracing_subscriber::filter::ParseError),
+    /// The log is gone.
+    #[error("the log cannot be changed: {0}")]
+    Reload(#[from] reload::Error),
+    /// Another log was set up before.
+    #[error("the log is set up already")]
+    Initialised,
+}
+
+/// Reads and sets the log's filter.
+#[derive(Clone)]
+pub struct LogHandle {
+    handle: reload::Handle<EnvFilter, Registry>,
+    filter: Arc<Mutex<String>>,
+}
+
+impl LogHandle {
+    /// The filter in force.
+    pub fn filter(&self) -> String {
+        self.filter.lock().clone()
+    }
+
+    /// Sets the filter.
+    ///
+    /// # Errors
+    ///
+    /// The filter does not parse; the one in force stays.
+    pub fn set(&self, filter: &str) -> Result<(), LogFilterError> {
+        self.handle.reload(EnvFilter::builder().parse(filter)?)?;
+        filter.clone_into(&mut self.filter.lock());
+        Ok(())
+    }
+}
+
+/// Sets up the process's log.
+///
+/// # Errors
+///
+/// The filter does not parse, or a log was set up before.
+pub fn init(format: LogFormat, filter: &str) -> Result<LogHandle, LogFilterError> {
+    let (layer, handle) = reload::Layer::new(EnvFilter::builder().parse(filter)?);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(layer)
+        .with(lines)
+        .try_init()
+        .map_err(|_| LogFilterError::Initialised)?;
+    Ok(LogHandle { handle, filter: Arc::new(Mutex::new(filter.to_owned())) })
+}

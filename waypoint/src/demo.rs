@@ -1,0 +1,149 @@
+//! `waypoint demo`: the whole of the product on one machine, in one process.
+//!
+//! Sample upstreams (two order services, a customer service and a JWKS), a freshly minted token,
+//! the three bundled filters and their files in a working folder; then what to try, each line a
+//! whole command with the status that it must give. Ctrl-C ends everything.
+
+mod token;
+mod upstreams;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::app::{App, Settings, StartError};
+use crate::cli::{LogArgs, finish, logging};
+use token::Issuer;
+use upstreams::Upstreams;
+
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// The working folder; its files are written anew.
+    #[arg(long, default_value = "waypoint-demo")]
+    dir: PathBuf,
+
+    /// The port of the waypoint, on 127.0.0.1.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+const GATEWAY: &str = include_str!("demo/files/gateway.yaml");
+const ROUTES: &str = include_str!("demo/files/routes.yaml");
+const FILTERS: &str = include_str!("demo/files/filters.yaml");
+const SERVICES: &str = include_str!("demo/files/services.yaml");
+
+/// Starts the example and serves until Ctrl-C.
+pub(crate) fn main(args: &DemoArgs) -> ExitCode {
+    let log = match logging::init(args.log.log_format, &args.log.log_level) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("error: --log-level: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(StartError::Runtime(error))),
+    };
+    finish(runtime.block_on(async {
+        let issuer = Issuer::new().map_err(StartError::Setup)?;
+        let upstreams = Upstreams::start(&issuer).await.map_err(StartError::Setup)?;
+        write(args, &issuer, &upstreams).map_err(StartError::Setup)?;
+        let app = App::start(settings(args), log).await?;
+        println!("{}", guide(args, app.addresses().get("admin")));
+        app.until_signalled().await
+    }))
+}
+
+fn settings(args: &DemoArgs) -> Settings {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let port = |port| SocketAddr::new(loopback, port);
+    Settings {
+        files: vec![args.dir.join("resources")],
+        partial: false,
+        watch: true,
+        address: loopback,
+        bind: Default::default(),
+        addresses_file: Some(args.dir.join("addresses.json")),
+        admin: port(15000),
+        stats: port(15020),
+        health: port(15021),
+        workers: None,
+        connections_max: 1_000,
+        trusted_hops: Vec::new(),
+        cache_dir: crate::app::default_cache_dir(),
+        drain: Duration::from_secs(5),
+        access_log: args.log.access_log.format(),
+    }
+}
+
+fn write(args: &DemoArgs, issuer: &Issuer, upstreams: &Upstreams) -> std::io::Result<()> {
+    let resources = args.dir.join("resources");
+    std::fs::create_dir_all(&resources)?;
+    let file = |name: &str, text: &str| write_whole(&resources.join(name), text);
+    file("gateway.yaml", &GATEWAY.replace("8080", &args.port.to_string()))?;
+    file("routes.yaml", ROUTES)?;
+    file("filters.yaml", FILTERS)?;
+    let mut services = SERVICES.to_owned();
+    for (name, address) in upstreams.addresses() {
+        services = services.replace(&format!("PORT_OF_{name}"), &address.port().to_string());
+    }
+    file("services.yaml", &services)?;
+    write_whole(&args.dir.join("token"), &issuer.token("alice", 24 * 3_600))?;
+    write_whole(&args.dir.join("expired-token"), &issuer.token("alice", -24 * 3_600))
+}
+
+/// Writes aside and renames: whoever watches never reads half a file.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let aside = path.with_extension("new");
+    std::fs::write(&aside, text)?;
+    std::fs::rename(aside, path)
+}
+
+/// What to try. Each `curl` line is a whole command, ` # `, and the status that it must give.
+fn guide(args: &DemoArgs, admin: Option<&SocketAddr>) -> String {
+    let (dir, url) = (args.dir.display(), format!("http://127.0.0.1:{}", args.port));
+    let admin = admin.map(ToString::to_string).unwrap_or_default();
+    let json = "-H 'content-type: application/json'";
+    let token = format!("-H \"authorization: Bearer $(cat {dir}/token)\"");
+    format!(
+        "
+The waypoint serves {url}; its files are in {dir}/resources. Try, in another terminal:
+
+Without a token, and with an expired one, an order is refused by jwt-auth:
+  curl -si {url}/orders {json} -d '{{\"region\":\"eu\"}}' # 401
+  curl -si {url}/orders -H \"authorization: Bearer $(cat {dir}/expired-token)\" {json} -d '{{\"region\":\"eu\"}}' # 401
+
+With a token it goes where its body says (payload-router): see \"served_by\":
+  curl -si {url}/orders {token} {json} -d '{{\"region\":\"eu\",\"item\":1}}' # 200
+  curl -si {url}/orders {token} {json} -d '{{\"region\":\"us\",\"item\":2}}' # 200
+
+Personal data is redacted in what the service sees and in what it answers (pii-redact):
+  curl -si {url}/orders {token} {json} -d '{{\"region\":\"eu\",\"mail\":\"bob@example.com\",\"card\":\"4111 1111 1111 1111\"}}' # 200
+  curl -si {url}/customers/7 # 200
+
+Edit a file and the running chain changes, without losing a request:
+  sed -i 's/<EMAIL>/(hidden)/' {dir}/resources/filters.yaml
+  curl -si {url}/customers/7 # 200
+
+A mistake is refused with its place, and the last good version goes on serving:
+  sed -i 's/entities:/entitys:/' {dir}/resources/filters.yaml
+  curl -si {url}/customers/7 # 200
+  curl -s http://{admin}/config # 200
+  sed -i 's/entitys:/entities:/' {dir}/resources/filters.yaml
+
+What the filters cost, and what is served:
+  curl -s http://{admin}/filters # 200
+  curl -s http://{admin}/config_dump # 200
+  curl -s http://127.0.0.1:15020/stats/prometheus # 200
+
+Ctrl-C ends everything. The access log follows.
+"
+    )
+}

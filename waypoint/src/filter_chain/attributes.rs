@@ -1,0 +1,107 @@
+//! What a guest may read of a request by `proxy_get_property`, beyond what its headers tell.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::Version;
+use parking_lot::Mutex;
+use waypoint_abi::Attributes;
+
+use crate::codec::ConnectionInfo;
+use crate::trace::TraceIds;
+
+/// The facts of one request that only the proxy knows.
+pub struct StreamFacts {
+    connection: Arc<ConnectionInfo>,
+    version: Version,
+    started: SystemTime,
+    ids: TraceIds,
+    port: u16,
+    route: Mutex<Option<Arc<str>>>,
+    upstream: Mutex<Option<SocketAddr>>,
+}
+
+impl StreamFacts {
+    /// The facts at the time at which the request's head was read.
+    pub fn new(
+        connection: Arc<ConnectionInfo>,
+        version: Version,
+        ids: TraceIds,
+        port: u16,
+    ) -> Self {
+        let (route, upstream) = (Mutex::new(None), Mutex::new(None));
+        Self { connection, version, started: SystemTime::now(), ids, port, route, upstream }
+    }
+
+    /// The entrance's port, as the resources name it.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Sets the route, once it is chosen.
+    pub fn set_route(&self, route: &Arc<str>) {
+        *self.route.lock() = Some(Arc::clone(route));
+    }
+
+    /// Sets the endpoint, once it has answered.
+    pub fn set_upstream(&self, address: SocketAddr) {
+        *self.upstream.lock() = Some(address);
+    }
+
+    fn connection_attribute(&self, path: &[&str]) -> Option<Vec<u8>> {
+        let tls = self.connection.tls.as_ref();
+        match path {
+            ["connection", "id"] | ["connection_id"] => {
+                Some(self.connection.id.to_le_bytes().to_vec())
+            }
+            ["connection", "mtls"] => Some(vec![0]),
+            ["connection", "requested_server_name"] => text(tls?.sni.as_deref()?),
+            ["connection", "tls_version"] => text(tls?.version),
+            _ => None,
+        }
+    }
+}
+
+/// # Source
+///
+/// Envoy's attributes (`docs/root/intro/arch_overview/advanced/attributes.rst`): strings raw,
+/// integers 8 bytes little endian, booleans one byte, times in nanoseconds.
+impl Attributes for StreamFacts {
+    fn get(&self, path: &[&str]) -> Option<Vec<u8>> {
+        match path {
+            ["source", "address"] => text(&self.connection.peer.to_string()),
+            ["source", "port"] => integer(i64::from(self.connection.peer.port())),
+            ["destination", "address"] => text(&self.connection.local.to_string()),
+            ["destination", "port"] => integer(i64::from(self.connection.local.port())),
+            ["request", "id"] => Some(self.ids.request_id.as_bytes().to_vec()),
+            ["request", "protocol"] => text(protocol(self.version)),
+            ["request", "time"] => {
+                let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+                integer(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+            }
+            ["xds", "route_name"] | ["route_name"] => text(self.route.lock().as_deref()?),
+            ["xds", "listener_direction"] | ["listener_direction"] => integer(1),
+            ["upstream", "address"] => text(&self.upstream.lock().as_ref()?.to_string()),
+            ["upstream", "port"] => integer(i64::from(self.upstream.lock().as_ref()?.port())),
+            _ => self.connection_attribute(path),
+        }
+    }
+}
+
+/// The protocol as Envoy spells it, in attributes and in the access log.
+pub fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn text(value: &str) -> Option<Vec<u8>> {
+    Some(value.as_bytes().to_vec())
+}
+
+fn integer(value: i64) -> Option<Vec<u8>> {
+    Some(value.to_le_bytes().to_vec())
+}

@@ -1,0 +1,229 @@
+//! One filter between a body's producer and its consumer: each frame passes it as it streams.
+//!
+//! Nothing is read ahead: a frame is pulled from the producer when the consumer asks, so a slow
+//! reader holds back the writer. What a filter keeps back is bounded by its `bufferedBody` limit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http_body::Frame;
+use tokio::time::{Instant, timeout_at};
+use waypoint_abi::{Direction, Fault, FaultKind, Flow, Outcome};
+
+use super::pass::{HOLD_MAX, Held};
+use super::{Attached, Exchange, Interruption, InterruptionSlot, convert};
+use crate::codec::body::{Body, BodyError};
+use crate::error::RequestError;
+
+/// A body that passes one filter.
+pub(super) struct Layer {
+    attached: Arc<Attached>,
+    direction: Direction,
+    inner: Body,
+    /// Frames that the filter has released and the consumer has not taken.
+    ready: VecDeque<Frame<Bytes>>,
+    /// The filter has been given the end of the message.
+    fed_all: bool,
+    /// Nothing follows what is ready.
+    done: bool,
+    slot: InterruptionSlot,
+}
+
+impl Layer {
+    pub(super) fn new(
+        attached: &Arc<Attached>,
+        direction: Direction,
+        held: Held,
+        inner: Body,
+        fed_all: bool,
+        slot: &InterruptionSlot,
+    ) -> Self {
+        let ready = frames(held);
+        let slot = Arc::clone(slot);
+        Self { attached: attached.clone(), direction, inner, ready, fed_all, done: fed_all, slot }
+    }
+
+    pub(super) fn into_body(self) -> Body {
+        Body::from_frames(stream::unfold(self, |mut layer| async move {
+            let frame = layer.next().await?;
+            Some((frame, layer))
+        }))
+    }
+
+    async fn next(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Some(Ok(frame));
+            }
+            if self.done {
+                return None;
+            }
+            if let Err(error) = self.advance().await {
+                self.done = true;
+                return Some(Err(error));
+            }
+        }
+    }
+
+    /// Reads one frame and follows the filter's verdicts on it.
+    async fn advance(&mut self) -> Result<(), BodyError> {
+        let frame = self.inner.frame().await.transpose()?;
+        if self.attached.is_bypassed() {
+            self.pass_by(frame);
+            return Ok(());
+        }
+        let mut next = self.give(frame).await;
+        loop {
+            let outcome = match next {
+                Ok(outcome) => outcome,
+                Err(fault) => return self.failed(fault),
+            };
+            let flow = self.take(outcome);
+            next = match flow {
+                Flow::Continue => {
+                    self.done = self.fed_all;
+                    return Ok(());
+                }
+                Flow::Buffer if !self.fed_all => return Ok(()),
+                Flow::Buffer | Flow::Hold => self.hold().await,
+                Flow::Reply(reply) => {
+                    let filter = self.attached.name.clone();
+                    return Err(self.interrupt(Interruption::Reply { filter, reply }));
+                }
+                Flow::Reset => {
+                    let filter = self.attached.name.to_string();
+                    return Err(self.interrupt(RequestError::FilterReset { filter }.into()));
+                }
+            };
+        }
+    }
+
+    async fn give(&mut self, frame: Option<Frame<Bytes>>) -> Result<Outcome, Fault> {
+        let stream = &self.attached.stream;
+        match frame.map(Frame::into_data) {
+            None => {
+                self.fed_all = true;
+                stream.body(self.direction, Bytes::new(), true).await
+            }
+            Some(Ok(data)) => {
+                self.fed_all = http_body::Body::is_end_stream(&self.inner);
+                stream.body(self.direction, data, self.fed_all).await
+            }
+            Some(Err(frame)) => {
+                self.fed_all = true;
+                let trailers = frame.into_trailers().unwrap_or_default();
+                stream.trailers(self.direction, convert::trailers(&trailers)).await
+            }
+        }
+    }
+
+    /// Keeps what an outcome released, and gives its verdict.
+    fn take(&mut self, outcome: Outcome) -> Flow {
+        let Outcome { flow, body, trailers, .. } = outcome;
+        self.ready.extend(frames(Held { body: vec![body], trailers, finished: false }));
+        flow
+    }
+
+    async fn hold(&self) -> Result<Outcome, Fault> {
+        timeout_at(Instant::now() + HOLD_MAX, self.attached.stream.resumed(self.direction))
+            .await
+            .unwrap_or_else(|_| Err(Fault { kind: FaultKind::StreamWall, held: Default::default() }))
+    }
+
+    fn pass_by(&mut self, frame: Option<Frame<Bytes>>) {
+        match frame {
+            Some(frame) => self.ready.push_back(frame),
+            None => self.done = true,
+        }
+    }
+
+    fn failed(&mut self, fault: Fault) -> Result<(), BodyError> {
+        let too_large = matches!(fault.kind, FaultKind::BodyTooLarge { .. });
+        self.attached.bypass();
+        if self.attached.is_open() && !too_large {
+            let held = Held {
+                body: vec![fault.held.body],
+                trailers: fault.held.trailers,
+                finished: false,
+            };
+            self.ready.extend(frames(held));
+            self.done = self.fed_all;
+            return Ok(());
+        }
+        let filter = self.attached.name.to_string();
+        Err(self.interrupt(RequestError::FilterFailed { filter, kind: fault.kind }.into()))
+    }
+
+    /// Leaves the reason where the journey finds it, and ends the body. The first one counts.
+    fn interrupt(&self, interruption: Interruption) -> BodyError {
+        self.slot.lock().get_or_insert(interruption);
+        BodyError::Filter
+    }
+}
+
+fn frames(held: Held) -> VecDeque<Frame<Bytes>> {
+    let data = held.body.into_iter().filter(|body| !body.is_empty()).map(Frame::data);
+    let trailers = held.trailers.map(|list| Frame::trailers(convert::header_map(&list)));
+    data.chain(trailers).collect()
+}
+
+/// A body that begins with what a filter held and goes on with the rest.
+pub(super) fn after(mut held: Held, rest: Body) -> Body {
+    let ended = http_body::Body::is_end_stream(&rest);
+    match (held.body.len(), &held.trailers, ended) {
+        (0, None, _) => rest,
+        (1, None, true) => held.body.pop().map_or_else(Body::empty, Body::full),
+        _ => {
+            let first = frames(held);
+            Body::from_frames(stream::unfold((first, rest), |(mut first, mut rest)| async move {
+                let frame = match first.pop_front() {
+                    Some(frame) => Ok(frame),
+                    None => rest.frame().await?,
+                };
+                Some((frame, (first, rest)))
+            }))
+        }
+    }
+}
+
+/// Keeps `content-length` and the body in agreement: corrected where the whole body is in hand,
+/// enforced while it streams. A filter that forgot to remove the header cannot make stray bytes
+/// reach the next request.
+pub(super) fn check_length(headers: &mut HeaderMap, exchange: Exchange) -> Body {
+    let body = exchange.body;
+    let Some(declared) = declared_length(headers) else { return body };
+    match http_body::Body::size_hint(&body).exact() {
+        Some(exact) => {
+            if exact != declared {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(exact));
+            }
+            body
+        }
+        None => enforce(body, declared),
+    }
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn enforce(body: Body, declared: u64) -> Body {
+    Body::from_frames(stream::unfold((body, declared), |(mut body, left)| async move {
+        match body.frame().await {
+            None if left == 0 => None,
+            None => Some((Err(BodyError::TooShort), (Body::empty(), 0))),
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match left.checked_sub(length) {
+                    Some(left) => Some((Ok(frame), (body, left))),
+                    None => Some((Err(BodyError::TooLong), (Body::empty(), 0))),
+                }
+            }
+            Some(Err(error)) => Some((Err(error), (Body::empty(), 0))),
+        }
+    }))
+}

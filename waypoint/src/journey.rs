@@ -1,0 +1,273 @@
+//! The journey of a request: the stages, in order, in one place.
+//!
+//! ```text
+//! codec ─► identity ─► filters of the entrance ─► route ─► filters of the route ─► authorize
+//!                                                  ▲                │                  │
+//!                                                  └── changed? ────┘                  ▼
+//! codec ◄──────────────── filters in reverse ◄──────────────────── response ◄────── upstream
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::{Request, Response, request};
+use tokio::time::Instant;
+
+use crate::access_log::{Record, Records};
+use crate::authorize::{self, Permitted};
+use crate::codec::body::Body;
+use crate::codec::{self, ConnectionInfo, Refusal};
+use crate::error::RequestError;
+use crate::filter_chain::{Chain, Interruption, StreamFacts, is_grpc};
+use crate::identity::{self, TrustedHops};
+use crate::route::{self, Basis, Destination};
+use crate::snapshot::{Current, FilterSlot, ServedEntrance, Snapshot};
+use crate::upstream::{Deadlines, UpstreamError, UpstreamPeer};
+use crate::{response, trace};
+
+/// How often a route may be chosen anew because a filter changed what it was chosen by.
+pub const SELECTIONS_MAX: u32 = 4;
+/// How long an endpoint may take to begin its answer where the route sets nothing; gRPC streams
+/// have no such bound.
+pub const RESPONSE_TIMEOUT_DEFAULT: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// What every request of the process shares.
+#[derive(Clone)]
+pub struct Journey {
+    current: Arc<Current>,
+    records: Arc<Records>,
+    trusted: Arc<TrustedHops>,
+}
+
+impl Journey {
+    /// Requests see `current`'s snapshot of their moment and are recorded in `records`.
+    pub fn new(current: Arc<Current>, records: Arc<Records>, trusted: Arc<TrustedHops>) -> Self {
+        Self { current, records, trusted }
+    }
+}
+
+impl codec::Journey for Journey {
+    async fn call(
+        &self,
+        request: Request<Body>,
+        connection: &Arc<ConnectionInfo>,
+    ) -> Response<Body> {
+        let (mut parts, body) = request.into_parts();
+        identity::bind(&mut parts.headers, connection, &self.trusted);
+        let ids = trace::bind(&mut parts.headers);
+        let mut record = Record::open(&self.records, connection, &parts, &ids);
+        let grpc = is_grpc(&parts.headers);
+        let body = counted(body, &record);
+
+        let snapshot = self.current.load();
+        let entrance = snapshot.entrances.get(&connection.entrance);
+        let port = entrance.map_or(0, |entrance| entrance.model.port);
+        let facts = StreamFacts::new(Arc::clone(connection), parts.version, ids, port);
+        let chain = Chain::new(Arc::new(facts));
+        let Some(entrance) = entrance else {
+            return refuse(&RequestError::EntranceGone, grpc, record, chain);
+        };
+        let mut walk =
+            Walk { snapshot: &snapshot, entrance, chain, record: &mut record, connection };
+        let answer = walk.up(parts, body).await;
+        let chain = walk.chain;
+        match answer {
+            Ok((destination, answer)) => {
+                let answer = chain.response(edited(answer, &destination)).await;
+                finish(answer, "via_upstream", record, chain)
+            }
+            Err(interruption) => {
+                let details = note(&interruption, &mut record);
+                let answer = response::of_interruption(interruption, grpc);
+                finish(chain.response(answer).await, details, record, chain)
+            }
+        }
+    }
+
+    fn refused(&self, refusal: &Refusal, connection: &Arc<ConnectionInfo>) {
+        self.records.refused(refusal, connection);
+    }
+}
+
+/// One request on its way up.
+struct Walk<'a> {
+    snapshot: &'a Snapshot,
+    entrance: &'a ServedEntrance,
+    chain: Chain,
+    record: &'a mut Record,
+    connection: &'a ConnectionInfo,
+}
+
+impl Walk<'_> {
+    /// The stages up to the upstream's answer.
+    async fn up(
+        &mut self,
+        mut parts: request::Parts,
+        body: Body,
+    ) -> Result<(Destination, Response<Body>), Interruption> {
+        if let Some(resource) = &self.entrance.denied_by {
+            return Err(RequestError::PolicyRefused { resource: resource.clone() }.into());
+        }
+        let body = self.chain.request(&self.entrance.filters, &mut parts, body).await?;
+        let (destination, body) = self.settle(&mut parts, body).await?;
+        self.record.show(&parts);
+        let deadlines = self.deadlines(&destination, &parts);
+        edit(&mut parts, &destination);
+        let permitted = authorize::permit(
+            self.snapshot,
+            self.entrance,
+            &destination,
+            &self.chain,
+            parts,
+            body,
+        )?;
+        let answer = self.send(&destination, permitted, deadlines).await?;
+        Ok((destination, answer))
+    }
+
+    /// Chooses the route and runs its filters, until no filter changes what it was chosen by.
+    async fn settle(
+        &mut self,
+        parts: &mut request::Parts,
+        mut body: Body,
+    ) -> Result<(Destination, Body), Interruption> {
+        let sni = self.connection.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+        let pick = trace::random() as u32;
+        for selection in 0..SELECTIONS_MAX {
+            let destination = route::select(self.snapshot, self.entrance, parts, sni, pick)?;
+            self.record.route = Some(Arc::clone(&destination.id));
+            self.record.service = Some(destination.service.model.key.clone());
+            self.chain.facts().set_route(&destination.id);
+            // Filters of a route run once, with the first that is chosen: what a later one demands
+            // beyond them is refused by `authorize`.
+            let filters: Vec<FilterSlot> = match selection {
+                0 => destination.demanded(self.snapshot).cloned().collect(),
+                _ => Vec::new(),
+            };
+            if filters.is_empty() {
+                return Ok((destination, body));
+            }
+            let basis = Basis::of(self.entrance, parts);
+            body = self.chain.request(&filters, parts, body).await?;
+            if basis == Basis::of(self.entrance, parts) {
+                return Ok((destination, body));
+            }
+        }
+        Err(RequestError::RouteUnsettled { changes: SELECTIONS_MAX }.into())
+    }
+
+    fn deadlines(&self, destination: &Destination, parts: &request::Parts) -> Deadlines {
+        let rule = destination.rule.as_ref();
+        let request = rule.and_then(|rule| rule.request_timeout);
+        let backend = rule.and_then(|rule| rule.backend_timeout);
+        let unbounded = is_grpc(&parts.headers) || request.is_some();
+        Deadlines {
+            request: request.map(|timeout| self.record.started() + timeout),
+            per_try: backend.or((!unbounded).then_some(RESPONSE_TIMEOUT_DEFAULT)),
+            ..Deadlines::default()
+        }
+    }
+
+    async fn send(
+        &mut self,
+        destination: &Destination,
+        permitted: Permitted,
+        deadlines: Deadlines,
+    ) -> Result<Response<Body>, Interruption> {
+        let sent = Instant::now();
+        let answer = match destination.service.cluster.send(permitted, deadlines).await {
+            Ok(answer) => answer,
+            Err(UpstreamError::RequestBody(error)) => {
+                // A filter that ended the body has left its reason.
+                let reason = self.chain.take_interruption();
+                return Err(reason.unwrap_or(RequestError::RequestBody(error).into()));
+            }
+            Err(error) => return Err(RequestError::Upstream(error).into()),
+        };
+        self.record.upstream_time = Some(sent.elapsed());
+        if let Some(peer) = answer.extensions().get::<UpstreamPeer>() {
+            self.record.upstream = Some(peer.address);
+            self.record.attempts = peer.attempts;
+            self.chain.facts().set_upstream(peer.address);
+        }
+        Ok(answer)
+    }
+}
+
+/// `requestHeaderModifier` of the rule, then of its backend.
+fn edit(parts: &mut request::Parts, destination: &Destination) {
+    if let Some(rule) = &destination.rule {
+        rule.request_headers.apply(&mut parts.headers);
+    }
+    if let Some(backend) = &destination.backend {
+        backend.request_headers.apply(&mut parts.headers);
+    }
+}
+
+/// `responseHeaderModifier` of the backend, then of its rule.
+fn edited(mut answer: Response<Body>, destination: &Destination) -> Response<Body> {
+    if let Some(backend) = &destination.backend {
+        backend.response_headers.apply(answer.headers_mut());
+    }
+    if let Some(rule) = &destination.rule {
+        rule.response_headers.apply(answer.headers_mut());
+    }
+    answer
+}
+
+/// Counts the request's body into its record.
+fn counted(body: Body, record: &Record) -> Body {
+    if http_body::Body::is_end_stream(&body) {
+        return body;
+    }
+    let received = Arc::clone(&record.received);
+    body.inspect(move |data| {
+        received.fetch_add(data.len() as u64, Ordering::Relaxed);
+    })
+}
+
+/// Writes why a request was interrupted into its record, and gives the name of the reason.
+fn note(interruption: &Interruption, record: &mut Record) -> &'static str {
+    match interruption {
+        Interruption::Reply { filter, .. } => {
+            record.filter = Some(Arc::clone(filter));
+            record.cut("wasm_local_reply");
+            "wasm_local_reply"
+        }
+        Interruption::Error(error) => {
+            let outcome = error.outcome();
+            record.failed(&outcome);
+            tracing::debug!(error = %chain_of(error), details = outcome.name, "request failed");
+            outcome.name
+        }
+    }
+}
+
+/// An error with its causes, outermost first.
+fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+fn refuse(error: &RequestError, grpc: bool, mut record: Record, chain: Chain) -> Response<Body> {
+    let outcome = error.outcome();
+    record.failed(&outcome);
+    finish(response::of_error(error, grpc), outcome.name, record, chain)
+}
+
+fn finish(
+    answer: Response<Body>,
+    details: &'static str,
+    mut record: Record,
+    chain: Chain,
+) -> Response<Body> {
+    let (parts, body) = answer.into_parts();
+    record.head(&parts, details);
+    response::recorded(Response::from_parts(parts, body), record, chain)
+}

@@ -1,0 +1,259 @@
+//! One build: from files to the next snapshot, aside from the one that serves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::task::{JoinError, spawn_blocking};
+use waypoint_policies::{
+    AppProtocol, Checked, Denied, Entrance, FailurePolicy, Filter, FilterKey, Model, Note, Problem,
+    ResourceKey, Resources, ServicePort, ServicePortKey, SourceFile,
+};
+
+use super::{Generations, Modules, ReloadResult, Sources};
+use crate::snapshot::{
+    CalloutTargets, CertificateStore, Current, FilterSlot, ServedEntrance, ServedService, Services,
+    Snapshot,
+};
+use crate::upstream::{Protocol, Upstreams};
+
+/// What a build came to.
+pub struct Built {
+    /// The next snapshot; `None` when nothing changed.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// In one word.
+    pub result: ReloadResult,
+    /// What is refused, and what deserves a look.
+    pub problems: Vec<Problem>,
+    /// What was skipped.
+    pub notes: Vec<Note>,
+}
+
+/// Where the parts of a snapshot come from.
+pub struct Parts {
+    /// The files.
+    pub sources: Sources,
+    /// The modules.
+    pub modules: Modules,
+    /// The filters that run.
+    pub generations: Arc<Generations>,
+    /// The endpoints that are used.
+    pub upstreams: Arc<Upstreams>,
+    /// What guests may call.
+    pub targets: Arc<CalloutTargets>,
+    /// What requests see.
+    pub current: Arc<Current>,
+}
+
+/// Builds snapshots, and remembers what the last one was built from.
+pub struct Builder {
+    parts: Parts,
+    resources: Resources,
+    ports: BTreeMap<ServicePortKey, u16>,
+    /// Digest of the files and modules of the last build that had no problems.
+    clean: Option<[u8; 32]>,
+}
+
+impl Builder {
+    /// Nothing has been built yet.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, resources: Resources::default(), ports: BTreeMap::new(), clean: None }
+    }
+
+    /// The number of the snapshot in force.
+    pub fn snapshot_number(&self) -> u64 {
+        self.parts.current.load().number
+    }
+
+    /// Makes a snapshot the one that new requests see, and lets go of what nothing wants any more.
+    pub fn swap(&self, next: &Arc<Snapshot>) {
+        self.parts.current.swap(Arc::clone(next));
+        self.parts.generations.retain(|key| next.filters.contains_key(key));
+        self.parts.modules.retain(|module| self.parts.generations.uses(module));
+    }
+
+    /// Builds the next snapshot.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: a dropped build may have started generations that the next one reuses.
+    pub async fn build(&mut self) -> Built {
+        let (checked, problems, notes, files) = match self.check().await {
+            Ok(read) => read,
+            Err(error) => return unreadable(&error),
+        };
+        let mut problems = problems;
+        let next = self.parts.current.load().number + 1;
+        let Checked { model, denied, ports, .. } = checked;
+        self.ports = ports;
+        let services = Arc::new(self.services(&model));
+        // Before the filters start: one may need a callout to become ready.
+        self.parts.targets.set(Arc::clone(&services));
+        let mut digest = Sha256::new();
+        digest.update(files);
+        let filters = self.filters(&model, &mut digest, &mut problems).await;
+        let digest: [u8; 32] = digest.finalize().into();
+        let refused = problems.iter().any(Problem::is_error);
+        if !refused && self.clean == Some(digest) {
+            return Built { snapshot: None, result: ReloadResult::Unchanged, problems, notes };
+        }
+        let entrances = self.entrances(&model, &filters, &denied, &mut problems);
+        let denied_routes = denied
+            .iter()
+            .flat_map(|denied| {
+                denied.routes.iter().map(|route| (route.clone(), denied.key.to_string()))
+            })
+            .collect();
+        let refused = problems.iter().any(Problem::is_error);
+        self.clean = (!refused).then_some(digest);
+        let snapshot =
+            Snapshot { number: next, model, entrances, services, filters, denied_routes };
+        let result = if refused { ReloadResult::Refused } else { ReloadResult::Applied };
+        Built { snapshot: Some(Arc::new(snapshot)), result, problems, notes }
+    }
+
+    /// Reads and checks the files; what is refused falls back to its last good version.
+    async fn check(&mut self) -> Result<(Checked, Vec<Problem>, Vec<Note>, [u8; 32]), JoinError> {
+        let sources = self.parts.sources.clone();
+        let (previous, ports) = (std::mem::take(&mut self.resources), self.ports.clone());
+        let read = spawn_blocking(move || {
+            let (files, unread) = sources.load();
+            let digest = digest_of(&files);
+            let mut reading = waypoint_policies::read(&files);
+            reading.unreadable.extend(unread.iter().map(|problem| problem.file.clone()));
+            let mut problems = unread;
+            problems.append(&mut reading.problems);
+            let notes = std::mem::take(&mut reading.notes);
+            let mut resources = waypoint_policies::merge(&previous, reading);
+            let mut checked = waypoint_policies::check(&resources, &ports);
+            let fallen = waypoint_policies::fall_back(&previous, &resources, &checked.problems);
+            problems.append(&mut checked.problems);
+            if let Some(fallen) = fallen {
+                checked = waypoint_policies::check(&fallen, &ports);
+                resources = fallen;
+            }
+            (resources, checked, problems, notes, digest)
+        });
+        let (resources, mut checked, problems, mut notes, digest) = read.await?;
+        self.resources = resources;
+        notes.append(&mut checked.notes);
+        Ok((checked, problems, notes, digest))
+    }
+
+    fn services(&self, model: &Model) -> Services {
+        let served = |service: &Arc<ServicePort>| {
+            let protocol = match service.protocol {
+                AppProtocol::Http1 | AppProtocol::Undeclared => Protocol::Http1,
+                AppProtocol::H2c | AppProtocol::Grpc => Protocol::Http2,
+            };
+            let name: Arc<str> = service.key.to_string().into();
+            let cluster = self.parts.upstreams.cluster(name, protocol, &service.endpoints);
+            Arc::new(ServedService { model: Arc::clone(service), cluster })
+        };
+        model.services.iter().map(|(key, service)| (key.clone(), served(service))).collect()
+    }
+
+    /// Starts what is new; what fails keeps its last good generation, or is denied.
+    async fn filters(
+        &self,
+        model: &Model,
+        digest: &mut Sha256,
+        problems: &mut Vec<Problem>,
+    ) -> BTreeMap<FilterKey, FilterSlot> {
+        let mut slots = BTreeMap::new();
+        for (key, filter) in &model.filters {
+            let slot = match self.start(filter, digest).await {
+                Ok(slot) => slot,
+                Err(message) => {
+                    problems.push(self.problem(filter, message));
+                    let last_good = self.parts.generations.last_good(filter);
+                    let open = filter.failure_policy == FailurePolicy::Open;
+                    last_good.map_or(FilterSlot::Denied { key: key.clone(), open }, FilterSlot::Active)
+                }
+            };
+            slots.insert(key.clone(), slot);
+        }
+        slots
+    }
+
+    async fn start(
+        &self,
+        filter: &Arc<Filter>,
+        digest: &mut Sha256,
+    ) -> Result<FilterSlot, String> {
+        let loaded = self.parts.modules.load(&filter.module, filter.sha256.as_deref()).await;
+        let (module, found) = loaded.map_err(|error| error.to_string())?;
+        digest.update(found);
+        let ensured = self.parts.generations.ensure(filter, module, found).await;
+        ensured.map(FilterSlot::Active).map_err(|error| error.to_string())
+    }
+
+    fn problem(&self, filter: &Filter, message: String) -> Problem {
+        let key = ResourceKey {
+            kind: filter.key.kind.clone(),
+            namespace: filter.key.namespace.clone(),
+            name: filter.key.name.clone(),
+        };
+        self.resources.problem("filter-start", &key, "spec", message)
+    }
+
+    fn entrances(
+        &self,
+        model: &Model,
+        filters: &BTreeMap<FilterKey, FilterSlot>,
+        denied: &[Denied],
+        problems: &mut Vec<Problem>,
+    ) -> HashMap<Arc<str>, Arc<ServedEntrance>> {
+        let former = self.parts.current.load();
+        let mut served = HashMap::new();
+        for entrance in &model.entrances {
+            let denied_by = denied
+                .iter()
+                .find(|denied| denied.entrances.contains(&entrance.name))
+                .map(|denied| denied.key.to_string());
+            let certificates = certificates(entrance, &former, problems);
+            let wanted = entrance.filters.iter().filter_map(|key| filters.get(key).cloned());
+            let one = ServedEntrance {
+                model: Arc::clone(entrance),
+                filters: wanted.collect(),
+                denied_by,
+                certificates,
+            };
+            served.insert(Arc::clone(&entrance.name), Arc::new(one));
+        }
+        served
+    }
+}
+
+/// The certificates of an entrance; when a Secret's cannot be used, those that were in force.
+fn certificates(
+    entrance: &Entrance,
+    former: &Snapshot,
+    problems: &mut Vec<Problem>,
+) -> Option<Arc<CertificateStore>> {
+    match CertificateStore::build(entrance.tls.as_ref()?) {
+        Ok(store) => Some(Arc::new(store)),
+        Err(error) => {
+            problems.push(Problem::of_file("", &error.to_string()));
+            former.entrances.get(&entrance.name)?.certificates.clone()
+        }
+    }
+}
+
+fn digest_of(files: &[SourceFile]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for file in files {
+        digest.update((file.path.len() as u64).to_le_bytes());
+        digest.update(&file.path);
+        digest.update((file.text.len() as u64).to_le_bytes());
+        digest.update(&file.text);
+    }
+    digest.finalize().into()
+}
+
+/// The task that reads the files panicked, or the runtime ends.
+fn unreadable(error: &JoinError) -> Built {
+    let problem = Problem::of_file("", &format!("the files could not be read: {error}"));
+    let (result, notes) = (ReloadResult::Refused, Vec::new());
+    Built { snapshot: None, result, problems: vec![problem], notes }
+}

@@ -1,0 +1,130 @@
+//! Modules: found, checked against their digest, compiled in a child, mapped from the cache.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tokio::io::AsyncReadExt;
+use waypoint_abi::{ArtefactCache, CacheError, Engine, LoadError, MODULE_BYTES_MAX, Module};
+use waypoint_policies::ModuleSource;
+
+use super::fetch::{FetchError, Fetcher};
+use crate::compile::{self, ChildError};
+
+/// The SHA-256 of a module's bytes.
+pub type ModuleDigest = [u8; 32];
+
+/// Why a module cannot be used.
+#[derive(Debug, Error)]
+pub enum ModuleError {
+    /// No bundled filter has this name.
+    #[error("there is no built-in module {name:?}; there are: {}", waypoint_filters::NAMES.join(", "))]
+    UnknownBuiltin { name: String },
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    File { path: String, source: std::io::Error },
+    /// The file is too large.
+    #[error("{path} is larger than {MODULE_BYTES_MAX} bytes")]
+    TooLarge { path: String },
+    /// The module could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The bytes are not those that the resource names.
+    #[error("the module's sha256 is {found}, not {wanted}")]
+    DigestMismatch { wanted: String, found: String },
+    /// It does not compile.
+    #[error("the module does not compile: {0}")]
+    Compile(#[from] ChildError),
+    /// The cache of compiled modules cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// It is not a proxy-wasm module that this host can run.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// Where modules come from.
+pub struct Modules {
+    engine: Engine,
+    cache: ArtefactCache,
+    fetcher: Fetcher,
+    loaded: Mutex<HashMap<ModuleDigest, Module>>,
+}
+
+impl Modules {
+    /// Compiled modules are kept in `cache` and run on `engine`.
+    pub fn new(engine: Engine, cache: ArtefactCache) -> Self {
+        Self { engine, cache, fetcher: Fetcher::default(), loaded: Mutex::default() }
+    }
+
+    /// Finds, checks and, where the cache lacks it, compiles a module.
+    ///
+    /// # Errors
+    ///
+    /// [`ModuleError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a compilation that was under way is ended.
+    pub async fn load(
+        &self,
+        source: &ModuleSource,
+        sha256: Option<&str>,
+    ) -> Result<(Module, ModuleDigest), ModuleError> {
+        let bytes = self.bytes(source, sha256).await?;
+        // The digest is of the very bytes that are compiled.
+        let digest: ModuleDigest = Sha256::digest(&bytes).into();
+        let found = hex(&digest);
+        if let Some(wanted) = sha256.filter(|wanted| *wanted != found) {
+            return Err(ModuleError::DigestMismatch { wanted: wanted.to_owned(), found });
+        }
+        if let Some(module) = self.loaded.lock().get(&digest) {
+            return Ok((module.clone(), digest));
+        }
+        let artefact = match self.cache.find(&digest)? {
+            Some(artefact) => artefact,
+            None => self.cache.store(&digest, &compile::in_child(&bytes).await?)?,
+        };
+        let module = self.engine.load(&artefact)?;
+        self.loaded.lock().insert(digest, module.clone());
+        Ok((module, digest))
+    }
+
+    /// Forgets modules that no filter uses any more.
+    pub fn retain(&self, used: impl Fn(&ModuleDigest) -> bool) {
+        self.loaded.lock().retain(|digest, _| used(digest));
+    }
+
+    async fn bytes(
+        &self,
+        source: &ModuleSource,
+        sha256: Option<&str>,
+    ) -> Result<Vec<u8>, ModuleError> {
+        match source {
+            ModuleSource::Builtin(name) => waypoint_filters::module(name)
+                .map(<[u8]>::to_vec)
+                .ok_or_else(|| ModuleError::UnknownBuiltin { name: name.clone() }),
+            ModuleSource::File(path) => read(Path::new(path)).await,
+            ModuleSource::Http(url) => Ok(self.fetcher.fetch(url, sha256).await?),
+        }
+    }
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, ModuleError> {
+    let name = || path.display().to_string();
+    let failed = |source| ModuleError::File { path: name(), source };
+    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(MODULE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await.map_err(failed)?;
+    if bytes.len() > MODULE_BYTES_MAX {
+        return Err(ModuleError::TooLarge { path: name() });
+    }
+    Ok(bytes)
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

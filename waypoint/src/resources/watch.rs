@@ -1,0 +1,48 @@
+//! Watches the files: a change pulls the trigger.
+//!
+//! Folders are watched, not files: editors replace files, and a mounted ConfigMap swaps the link
+//! `..data` beside them.
+
+use std::path::{Path, PathBuf};
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::{Sources, Trigger};
+
+/// Watches until the returned watcher is dropped.
+///
+/// # Errors
+///
+/// The system's watcher cannot be started, or a folder cannot be watched.
+pub fn watch(sources: &Sources, trigger: Trigger) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        // An error (an overflow) may hide a change: read again.
+        if event.map_or(true, |event| is_change(event.kind)) {
+            trigger.pull();
+        }
+    })?;
+    for (folder, mode) in folders(sources) {
+        watcher.watch(&folder, mode)?;
+    }
+    Ok(watcher)
+}
+
+/// Reading the files is an access too; only an access that may have written counts.
+fn is_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}
+
+fn folders(sources: &Sources) -> Vec<(PathBuf, RecursiveMode)> {
+    let folder = |path: &PathBuf| {
+        if path.is_dir() {
+            return (path.clone(), RecursiveMode::Recursive);
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        (parent.unwrap_or(Path::new(".")).to_owned(), RecursiveMode::NonRecursive)
+    };
+    sources.0.iter().map(folder).collect()
+}

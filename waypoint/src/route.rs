@@ -1,0 +1,129 @@
+//! Stage 4: which rule a request follows, and to which service.
+//!
+//! Takes a request's head and the snapshot; gives a [`Destination`]. It refuses with 404 where no
+//! route matches and 500 where the route cannot be resolved, as the Gateway API says. It is pure,
+//! so dropping a request here loses nothing.
+
+use std::sync::Arc;
+
+use http::header::HeaderName;
+use http::request;
+use waypoint_policies::{Backend, EntranceKind, Facts, FilterKey, Rule, Selection, ServicePortKey};
+
+use crate::error::RequestError;
+use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
+
+/// Where a request goes.
+#[derive(Clone)]
+pub struct Destination {
+    /// The rule that matched; `None` when a service's own entrance has no routes.
+    pub rule: Option<Arc<Rule>>,
+    /// The chosen backend of the rule.
+    pub backend: Option<Backend>,
+    /// The service.
+    pub service: Arc<ServedService>,
+    /// The rule's id, or the service's name: for records.
+    pub id: Arc<str>,
+}
+
+/// Chooses the rule and its backend. `pick` decides between weighted backends: the same number
+/// gives the same backend, so that a repeated selection does not wander.
+///
+/// # Errors
+///
+/// [`RequestError::NoHost`], [`RequestError::NoRoute`], [`RequestError::NoBackend`],
+/// [`RequestError::BackendUnusable`], [`RequestError::PolicyRefused`].
+pub fn select(
+    snapshot: &Snapshot,
+    entrance: &ServedEntrance,
+    parts: &request::Parts,
+    sni: Option<&str>,
+    pick: u32,
+) -> Result<Destination, RequestError> {
+    let host = parts.uri.host().unwrap_or_default();
+    let facts = Facts {
+        host,
+        method: &parts.method,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+        sni,
+    };
+    match entrance.model.routes.select(&facts) {
+        Selection::Rule(rule) => follow(snapshot, rule, pick),
+        Selection::Direct => direct(snapshot, entrance),
+        Selection::NoHost => Err(RequestError::NoHost),
+        Selection::Misdirected => Err(RequestError::Misdirected),
+        Selection::NoRule => Err(RequestError::NoRoute),
+    }
+}
+
+fn follow(snapshot: &Snapshot, rule: &Arc<Rule>, pick: u32) -> Result<Destination, RequestError> {
+    if let Some(resource) = snapshot.denied_routes.get(&rule.route) {
+        return Err(RequestError::PolicyRefused { resource: resource.clone() });
+    }
+    let name = || rule.id.to_string();
+    let backend = rule.pick(pick).ok_or_else(|| RequestError::NoBackend { rule: name() })?;
+    let key = backend
+        .target
+        .as_ref()
+        .map_err(|fault| RequestError::BackendUnusable { rule: name(), fault: *fault })?;
+    Ok(Destination {
+        rule: Some(Arc::clone(rule)),
+        backend: Some(backend.clone()),
+        service: service(snapshot, key).ok_or_else(|| RequestError::NoBackend { rule: name() })?,
+        id: Arc::clone(&rule.id),
+    })
+}
+
+/// A service's own entrance without routes leads to the service itself.
+fn direct(snapshot: &Snapshot, entrance: &ServedEntrance) -> Result<Destination, RequestError> {
+    let EntranceKind::Service(key) = &entrance.model.kind else {
+        return Err(RequestError::NoRoute);
+    };
+    let service = service(snapshot, key).ok_or(RequestError::EntranceGone)?;
+    let id = Arc::clone(&entrance.model.name);
+    Ok(Destination { rule: None, backend: None, service, id })
+}
+
+fn service(snapshot: &Snapshot, key: &ServicePortKey) -> Option<Arc<ServedService>> {
+    snapshot.services.get(key).cloned()
+}
+
+impl Destination {
+    /// The filters that this destination demands beyond the entrance's: the route's, then the
+    /// service's own.
+    pub fn demanded<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+    ) -> impl Iterator<Item = &'a FilterSlot> + 'a {
+        let rule: &[FilterKey] = self.rule.as_ref().map_or(&[], |rule| &rule.filters);
+        let keys = rule.iter().chain(&self.service.model.filters);
+        keys.filter_map(|key| snapshot.filters.get(key))
+    }
+}
+
+/// What a route was chosen by. When a later filter changes any of it, the route is chosen again.
+#[derive(PartialEq, Eq)]
+pub struct Basis {
+    method: http::Method,
+    uri: http::Uri,
+    headers: Vec<Option<http::HeaderValue>>,
+}
+
+impl Basis {
+    /// What routes and rules of this entrance read of a head. Of a header that is repeated, the
+    /// count and the first value.
+    pub fn of(entrance: &ServedEntrance, parts: &request::Parts) -> Self {
+        let names: &[HeaderName] = entrance.model.routes.header_names();
+        let headers = names
+            .iter()
+            .flat_map(|name| {
+                let mut values = parts.headers.get_all(name).iter().cloned().map(Some);
+                let first = values.next().unwrap_or(None);
+                std::iter::once(first).chain(values).collect::<Vec<_>>()
+            })
+            .collect();
+        Self { method: parts.method.clone(), uri: parts.uri.clone(), headers }
+    }
+}

@@ -1,0 +1,126 @@
+//! The desired state, as one atomically swapped value: a request sees one world.
+//!
+//! A [`Snapshot`] holds the checked model and handles to running state (clusters, filter
+//! generations, certificates). Running state is keyed by identity and outlives a snapshot: a new
+//! one that wants the same thing gets the same handle (design decision 10).
+
+mod certificates;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use waypoint_policies::{Entrance, FilterKey, Model, ResourceKey, ServicePort, ServicePortKey};
+
+use crate::filter_chain::ActiveFilter;
+use crate::upstream::Cluster;
+
+pub use certificates::{CertificateProblem, CertificateStore, SnapshotCertificates};
+
+/// One consistent desired state.
+pub struct Snapshot {
+    /// Counts up with each swap; 0 is the empty snapshot before the first.
+    pub number: u64,
+    /// The checked model.
+    pub model: Model,
+    /// Entrances by name.
+    pub entrances: HashMap<Arc<str>, Arc<ServedEntrance>>,
+    /// Every service port with its balanced handle.
+    pub services: Arc<Services>,
+    /// Every filter of the model: running, or denied.
+    pub filters: BTreeMap<FilterKey, FilterSlot>,
+    /// Routes whose security resource is refused: route → the resource's name.
+    pub denied_routes: HashMap<ResourceKey, String>,
+}
+
+/// Service ports by name.
+pub type Services = HashMap<ServicePortKey, Arc<ServedService>>;
+
+/// An entrance with what serves it.
+pub struct ServedEntrance {
+    /// What the model says.
+    pub model: Arc<Entrance>,
+    /// Its filters, in the order in which they run on requests.
+    pub filters: Vec<FilterSlot>,
+    /// A refused security resource without a last good version covers this entrance: its name.
+    pub denied_by: Option<String>,
+    /// Its certificates, when it is HTTPS.
+    pub certificates: Option<Arc<CertificateStore>>,
+}
+
+/// A service port with what serves it.
+pub struct ServedService {
+    /// What the model says.
+    pub model: Arc<ServicePort>,
+    /// The balanced handle.
+    pub cluster: Cluster,
+}
+
+/// A filter of a snapshot.
+#[derive(Clone)]
+pub enum FilterSlot {
+    /// Runs.
+    Active(Arc<ActiveFilter>),
+    /// Could not be started and has no last good version; requests that demand it are refused
+    /// (fails closed), unless its failure policy is `Open`.
+    Denied {
+        /// The filter.
+        key: FilterKey,
+        /// Whether its failure policy lets requests pass without it.
+        open: bool,
+    },
+}
+
+impl FilterSlot {
+    /// The filter's name.
+    pub fn key(&self) -> &FilterKey {
+        match self {
+            Self::Active(filter) => &filter.config.key,
+            Self::Denied { key, .. } => key,
+        }
+    }
+}
+
+/// The services that guests may call. Set before the filters of a new snapshot start: a filter may
+/// need a callout to become ready.
+#[derive(Default)]
+pub struct CalloutTargets(ArcSwap<Services>);
+
+impl CalloutTargets {
+    /// The services of this moment.
+    pub fn load(&self) -> Arc<Services> {
+        self.0.load_full()
+    }
+
+    /// Sets them.
+    pub fn set(&self, services: Arc<Services>) {
+        self.0.store(services);
+    }
+}
+
+/// The snapshot that new requests see.
+pub struct Current(ArcSwap<Snapshot>);
+
+impl Current {
+    /// Starts with a snapshot that serves nothing.
+    pub fn empty() -> Self {
+        Self(ArcSwap::from_pointee(Snapshot {
+            number: 0,
+            model: Model::default(),
+            entrances: HashMap::new(),
+            services: Arc::default(),
+            filters: BTreeMap::new(),
+            denied_routes: HashMap::new(),
+        }))
+    }
+
+    /// The snapshot of this moment; hold it for a whole request.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Makes `next` what new requests see.
+    pub fn swap(&self, next: Arc<Snapshot>) {
+        self.0.store(next);
+    }
+}

@@ -1,0 +1,121 @@
+//! Certificates of HTTPS entrances, chosen by server name from the current snapshot.
+//!
+//! The listener holds a [`SnapshotCertificates`], which reads the snapshot at each handshake: a
+//! rotated Secret is used by the next handshake, and connections that live keep theirs.
+
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use thiserror::Error;
+use waypoint_policies::{Certificate, Hostname, Tls};
+
+use super::Current;
+
+/// The certificates of one entrance, ready for handshakes.
+#[derive(Debug)]
+pub struct CertificateStore {
+    /// Most specific name first, as the model orders them.
+    entries: Vec<(Option<Hostname>, Arc<CertifiedKey>)>,
+}
+
+/// Why a Secret's certificate cannot be used. Never shows any of its bytes.
+#[derive(Debug, Error)]
+pub enum CertificateProblem {
+    /// `tls.crt` is not a PEM certificate chain.
+    #[error("Secret {secret}: tls.crt holds no PEM certificate chain")]
+    Chain { secret: String },
+    /// `tls.key` is not a PEM private key.
+    #[error("Secret {secret}: tls.key holds no PEM private key")]
+    Key { secret: String },
+    /// The key does not belong to the certificate, or its kind is not supported.
+    #[error("Secret {secret}: tls.key does not fit tls.crt")]
+    Mismatch { secret: String },
+}
+
+impl CertificateStore {
+    /// Reads every certificate of an entrance.
+    ///
+    /// # Errors
+    ///
+    /// The first Secret whose chain or key cannot be used.
+    pub fn build(tls: &Tls) -> Result<Self, CertificateProblem> {
+        let entries = tls
+            .certificates
+            .iter()
+            .map(|(host, certificate)| Ok((host.clone(), certified_key(certificate)?)))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { entries })
+    }
+
+    fn resolve(&self, server_name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let name = server_name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        self.entries
+            .iter()
+            .find(|(host, _)| matches(host.as_ref(), name.as_deref()))
+            .map(|(_, key)| Arc::clone(key))
+    }
+}
+
+/// A listener without a hostname takes any server name, and clients that send none.
+fn matches(host: Option<&Hostname>, name: Option<&str>) -> bool {
+    match (host, name) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(Hostname::Exact(host)), Some(name)) => host == name,
+        (Some(Hostname::Wildcard(suffix)), Some(name)) => {
+            name.strip_suffix(suffix.as_str()).is_some_and(|label| label.ends_with('.'))
+        }
+    }
+}
+
+fn certified_key(certificate: &Certificate) -> Result<Arc<CertifiedKey>, CertificateProblem> {
+    let secret = || certificate.secret.clone();
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|_| CertificateProblem::Chain { secret: secret() })?;
+    if chain.is_empty() {
+        return Err(CertificateProblem::Chain { secret: secret() });
+    }
+    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes())
+        .map_err(|_| CertificateProblem::Key { secret: secret() })?;
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
+        .map_err(|_| CertificateProblem::Key { secret: secret() })?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok(Arc::new(certified))
+        }
+        Err(_) => Err(CertificateProblem::Mismatch { secret: secret() }),
+    }
+}
+
+/// Chooses a certificate from the snapshot of the moment.
+pub struct SnapshotCertificates {
+    current: Arc<Current>,
+    entrance: Arc<str>,
+}
+
+impl SnapshotCertificates {
+    /// Reads `entrance`'s certificates from `current` at each handshake.
+    pub fn new(current: Arc<Current>, entrance: Arc<str>) -> Self {
+        Self { current, entrance }
+    }
+}
+
+impl std::fmt::Debug for SnapshotCertificates {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_tuple("SnapshotCertificates").field(&self.entrance).finish()
+    }
+}
+
+impl ResolvesServerCert for SnapshotCertificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let snapshot = self.current.load();
+        let store = snapshot.entrances.get(&self.entrance)?.certificates.as_ref()?;
+        store.resolve(hello.server_name())
+    }
+}
