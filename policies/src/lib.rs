@@ -12,6 +12,7 @@ mod check;
 mod merge;
 pub mod model;
 mod nearest;
+mod outside;
 pub mod ports;
 mod problem;
 mod read;

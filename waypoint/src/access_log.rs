@@ -6,6 +6,7 @@
 //! redaction has had its chance (design decision 15). A request that is refused earlier is recorded
 //! without them.
 
+mod counted;
 mod line;
 mod writer;
 
@@ -20,13 +21,13 @@ use http_body::Frame;
 use tokio::time::Instant;
 use waypoint_policies::ServicePortKey;
 
-use crate::codec::body::BodyError;
+use crate::codec::body::{Body, BodyError};
 use crate::codec::{ConnectionInfo, Refusal};
 use crate::error::Outcome;
 use crate::metrics::Metrics;
 use crate::trace::TraceIds;
 
-pub use line::Format;
+pub use line::{Format, timestamp};
 pub use writer::AccessLog;
 
 /// Where records go: the metrics always, the access log when it is on.
@@ -43,10 +44,11 @@ impl Records {
 
     /// Records a request that the codec refused before there was one: the check's name, and
     /// nothing that the peer sent.
-    pub fn refused(self: &Arc<Self>, refusal: &Refusal, connection: &Arc<ConnectionInfo>) {
+    pub fn refused(self: &Arc<Self>, refusal: &Refusal, connection: &ConnectionInfo) {
         self.metrics.refused(refusal.name());
-        let mut record = Record::blank(self, connection, Version::HTTP_11);
-        record.status = refusal.status();
+        let connection = Arc::new(connection.clone());
+        let mut record = Record::blank(self, &connection, Version::HTTP_11);
+        record.status = refusal.status().as_u16();
         record.flag = "DPE";
         record.details = refusal.name();
     }
@@ -138,6 +140,11 @@ impl Record {
             attempts: 0,
             upstream_time: None,
         }
+    }
+
+    /// Counts the request's body into this record as it is read.
+    pub fn count(&self, body: Body) -> Body {
+        counted::counted(body, Arc::clone(&self.received))
     }
 
     /// When the request's head was read.

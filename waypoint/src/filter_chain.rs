@@ -263,7 +263,9 @@ impl Chain {
                 pass::head(attached, Direction::Response, &mut exchange, &self.interruption).await;
             if let Err(interruption) = passed {
                 attached.bypass();
-                exchange = crate::response::of_interruption(interruption, self.grpc);
+                let (head, body) = crate::response::of_interruption(interruption, self.grpc).into_parts();
+                let ended = http_body::Body::is_end_stream(&body);
+                exchange = Exchange { head: convert::response_head(&head), body, ended };
             }
         }
         if exchange.head != before {

@@ -8,7 +8,6 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use http::{Request, Response, request};
 use tokio::time::Instant;
@@ -57,7 +56,7 @@ impl codec::Journey for Journey {
         let ids = trace::bind(&mut parts.headers);
         let mut record = Record::open(&self.records, connection, &parts, &ids);
         let grpc = is_grpc(&parts.headers);
-        let body = counted(body, &record);
+        let body = record.count(body);
 
         let snapshot = self.current.load();
         let entrance = snapshot.entrances.get(&connection.entrance);
@@ -84,7 +83,7 @@ impl codec::Journey for Journey {
         }
     }
 
-    fn refused(&self, refusal: &Refusal, connection: &Arc<ConnectionInfo>) {
+    fn refused(&self, refusal: &Refusal, connection: &ConnectionInfo) {
         self.records.refused(refusal, connection);
     }
 }
@@ -213,17 +212,6 @@ fn edited(mut answer: Response<Body>, destination: &Destination) -> Response<Bod
         rule.response_headers.apply(answer.headers_mut());
     }
     answer
-}
-
-/// Counts the request's body into its record.
-fn counted(body: Body, record: &Record) -> Body {
-    if http_body::Body::is_end_stream(&body) {
-        return body;
-    }
-    let received = Arc::clone(&record.received);
-    body.inspect(move |data| {
-        received.fetch_add(data.len() as u64, Ordering::Relaxed);
-    })
 }
 
 /// Writes why a request was interrupted into its record, and gives the name of the reason.

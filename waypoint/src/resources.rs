@@ -24,7 +24,7 @@ use crate::drain::Closing;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 
-pub use build::Builder;
+pub use build::{Builder, Parts};
 pub use files::Sources;
 pub use generations::Generations;
 pub use modules::Modules;

@@ -18,10 +18,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Response;
 use tokio::time::Instant;
 
-use crate::codec::body::{Body, BodyError};
+use crate::{
+    authorize::Permitted,
+    codec::body::{Body, BodyError},
+};
 
 use balance::Endpoint;
 pub use balance::{EndpointFigures, Upstreams};
@@ -166,9 +169,9 @@ impl Cluster {
     /// Dropping the future (or the response body) cuts the HTTP/1 connection or resets the stream.
     pub async fn send(
         &self,
-        request: Request<Body>,
+        permitted: Permitted,
         deadlines: Deadlines,
     ) -> Result<Response<Body>, UpstreamError> {
-        retry::send(self, request, deadlines).await
+        retry::send(self, permitted.into_request(), deadlines).await
     }
 }

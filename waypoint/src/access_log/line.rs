@@ -1,7 +1,6 @@
 //! The access log's two forms: JSON (default) and Istio's text line.
 
 use std::io::Write as _;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -60,7 +59,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     route_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    filter: Option<&'a Arc<str>>,
+    filter: Option<&'a str>,
     attempts: u32,
 }
 
@@ -100,7 +99,7 @@ fn json(out: &mut Vec<u8>, record: &Record, duration: Duration) {
         downstream_local_address: record.connection.local.to_string(),
         requested_server_name: record.connection.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
         route_name: record.route.as_deref(),
-        filter: record.filter.as_ref(),
+        filter: record.filter.as_deref(),
         attempts: record.attempts,
     };
     serde_json::to_writer(out, &line).expect("a line of strings and numbers serialises");
@@ -152,7 +151,7 @@ fn millis(duration: Duration) -> u64 {
 /// # Source
 ///
 /// RFC 3339; the civil calendar from days since 1970 (Howard Hinnant, `civil_from_days`).
-pub(crate) fn timestamp(time: SystemTime) -> String {
+pub fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let shifted = days + 719_468;

@@ -51,7 +51,7 @@ pub(super) fn model(admin: &Admin) -> Value {
 fn entrance(entrance: &ServedEntrance) -> Value {
     let model = &entrance.model;
     json!({
-        "name": model.name,
+        "name": &*model.name,
         "port": model.port,
         "service": match &model.kind {
             EntranceKind::Gateway => Value::Null,
@@ -66,7 +66,7 @@ fn entrance(entrance: &ServedEntrance) -> Value {
 
 fn rule(rule: &Rule) -> Value {
     json!({
-        "id": rule.id,
+        "id": &*rule.id,
         "filters": names(&rule.filters),
         "backends": rule.backends.iter().map(backend).collect::<Vec<_>>(),
         "requestTimeoutMs": rule.request_timeout.map(|timeout| timeout.as_millis()),

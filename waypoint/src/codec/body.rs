@@ -52,6 +52,8 @@ pub enum BodyError {
     Filter,
     #[error("the request's deadline passed")]
     Deadline,
+    #[error("too many newer generations of a filter live")]
+    Retired,
 }
 
 type Boxed = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>;

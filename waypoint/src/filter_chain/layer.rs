@@ -128,7 +128,8 @@ impl Layer {
         flow
     }
 
-    async fn hold(&self) -> Result<Outcome, Fault> {
+    /// `&mut`: a body may move between threads but is not shared.
+    async fn hold(&mut self) -> Result<Outcome, Fault> {
         timeout_at(Instant::now() + HOLD_MAX, self.attached.stream.resumed(self.direction))
             .await
             .unwrap_or_else(|_| Err(Fault { kind: FaultKind::StreamWall, held: Default::default() }))

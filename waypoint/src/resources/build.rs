@@ -194,7 +194,7 @@ impl Builder {
             namespace: filter.key.namespace.clone(),
             name: filter.key.name.clone(),
         };
-        self.resources.problem("filter-start", &key, "spec", message)
+        self.resources.problem("filter-start", &key, "spec", &message)
     }
 
     fn entrances(
