@@ -129,7 +129,9 @@ impl ArtefactCache {
         let directory = directory.as_ref().to_path_buf();
         let failed = |source| CacheError::Io { path: directory.clone(), source };
         match DirBuilder::new().recursive(true).mode(0o700).create(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed(error));
+            }
             Ok(()) | Err(_) => {}
         }
         let meta = fs::symlink_metadata(&directory).map_err(failed)?;

@@ -2,21 +2,33 @@
 #![deny(missing_docs)]
 
 mod artifact;
+mod context;
+mod core;
 mod engine;
+mod exports;
+mod flow;
 mod generation;
 mod headers;
 mod host;
 mod hostcalls;
+mod hygiene;
 mod limits;
+mod memory;
+mod meter;
 mod module;
 mod outcome;
 mod pairs;
+mod pool;
+mod run;
 mod shared;
 mod spec;
+mod start;
+mod state;
 mod stats;
 mod status;
 mod stream;
 mod ticker;
+mod ticks;
 mod vm;
 
 pub use artifact::{

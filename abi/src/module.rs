@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::{ExternType, FuncType, ValType};
 
-use crate::{
-    engine::Engine,
-    hostcalls::Imports,
-    vm::VmState,
-};
+use crate::{engine::Engine, hostcalls::Imports, state::VmState};
 
 /// The allocators that a guest may export, in the order in which they are looked for.
 const ALLOCATORS: [&str; 2] = ["malloc", "proxy_on_memory_allocate"];
@@ -58,6 +54,20 @@ pub struct Hooks {
     pub response_trailers: bool,
     /// `proxy_on_log`
     pub log: bool,
+}
+
+impl Hooks {
+    pub(crate) fn restricted(self, may_call: impl Fn(&str) -> bool) -> Self {
+        Self {
+            request_headers: self.request_headers && may_call("proxy_on_request_headers"),
+            request_body: self.request_body && may_call("proxy_on_request_body"),
+            request_trailers: self.request_trailers && may_call("proxy_on_request_trailers"),
+            response_headers: self.response_headers && may_call("proxy_on_response_headers"),
+            response_body: self.response_body && may_call("proxy_on_response_body"),
+            response_trailers: self.response_trailers && may_call("proxy_on_response_trailers"),
+            log: self.log && may_call("proxy_on_log"),
+        }
+    }
 }
 
 /// A callback or import whose type is not the ABI's.

@@ -20,7 +20,7 @@ use crate::window::{More, Window};
 /// What is looked for. In this order the first wins among matches of one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Entity {
+pub(crate) enum Entity {
     /// An e-mail address.
     Email,
     /// An international bank account number.
@@ -39,11 +39,11 @@ pub enum Entity {
 
 impl Entity {
     /// All of them, in order.
-    pub const ALL: [Self; 7] =
+    pub(crate) const ALL: [Self; 7] =
         [Self::Email, Self::Iban, Self::Card, Self::MyNumber, Self::Ssn, Self::Phone, Self::Ip];
 
     /// Its name in metrics.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Email => "email",
             Self::Iban => "iban",
@@ -56,7 +56,7 @@ impl Entity {
     }
 
     /// What replaces it unless the configuration says otherwise.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Email => "<EMAIL>",
             Self::Iban => "<IBAN>",

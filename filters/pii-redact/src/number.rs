@@ -107,7 +107,7 @@ fn step(window: &Window<'_>, place: usize) -> Result<Option<(u8, u8, usize)>, Mo
             (kind, b' ') => kind,
             (b' ', b'-' | b'(' | b')') => symbol,
             (b')', b'-') => b')',
-            (_, b' ' | b'-' | b'.' | b'(' | b')') => b'?',
+            (_, b'-' | b'.' | b'(' | b')') => b'?',
             _ => return Ok(None),
         };
     }

@@ -6,7 +6,7 @@ use crate::operator::Operator;
 /// What is done with a match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Action {
+pub(crate) enum Action {
     /// It is replaced.
     #[default]
     Redact,
@@ -68,7 +68,7 @@ impl Rules {
 
 /// How many matches there were, by entity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally([u32; Entity::ALL.len()]);
+pub(crate) struct Tally([u32; Entity::ALL.len()]);
 
 impl Tally {
     pub(crate) fn count(&mut self, entity: Entity) {

@@ -29,20 +29,9 @@ pub(crate) trait Sink {
     fn redact(&mut self, len: usize, replacement: &[u8]);
 }
 
-/// Text that is written as it is read.
-impl Sink for Vec<u8> {
-    fn keep(&mut self, text: &[u8]) {
-        self.extend_from_slice(text);
-    }
-
-    fn redact(&mut self, _: usize, replacement: &[u8]) {
-        self.extend_from_slice(replacement);
-    }
-}
-
 /// A match of an entity whose action is to block: nothing after it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Blocked(pub Entity);
+pub(crate) struct Blocked(pub(crate) Entity);
 
 /// Scans segments (strings, fields, lines, a whole text) one after the other. What came before a
 /// segment is its context.
@@ -113,9 +102,15 @@ impl Scanner {
         self.next_segment();
     }
 
-    /// How many bytes are held back.
-    pub(crate) fn held(&self) -> usize {
-        self.text.len() - self.out
+    /// Forgets all context. Between segments only.
+    pub(crate) fn forget(&mut self) {
+        let (rules, tally) = (Rc::clone(&self.rules), self.tally);
+        *self = Self { tally, ..Self::new(rules) };
+    }
+
+    /// The text that is held back.
+    pub(crate) fn held(&self) -> &[u8] {
+        &self.text[self.out..]
     }
 
     fn next_segment(&mut self) {

@@ -7,7 +7,7 @@ use crate::chars::{Folded, OTHER, fold, may_fold};
 
 /// How far a detector may look from where a match begins, in bytes: the longest e-mail address
 /// (64 + 1 + 255) and what must follow it. Nothing is held back longer than this.
-pub const REACH_BYTES: usize = 384;
+pub(crate) const REACH_BYTES: usize = 384;
 
 /// How many unseen characters in a row are passed over.
 const UNSEEN_MAX: usize = 3;

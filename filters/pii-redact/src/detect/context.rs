@@ -4,9 +4,9 @@ use crate::chars::{Folded, OTHER, fold};
 use crate::window::{More, Window};
 
 /// How much text before a number is searched for its name, in bytes; keys and earlier values too.
-pub const BEFORE_BYTES: usize = 128;
+pub(crate) const BEFORE_BYTES: usize = 128;
 /// How much text behind it, in the same value.
-pub const BEHIND_BYTES: usize = 48;
+pub(crate) const BEHIND_BYTES: usize = 48;
 
 /// Names in lower case, without gaps; a long-vowel mark is a gap.
 pub(crate) type Names = [&'static str];
