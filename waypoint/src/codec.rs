@@ -15,16 +15,29 @@ mod io;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    time,
+};
 
 pub use self::{
     body::{Body, BodyError},
     hygiene::{EncodedSlashes, Refusal},
     io::{Io, Socket},
 };
-use crate::drain::{Closing, Tasks};
+use crate::drain::{Closing, Tasks, unless};
+
+/// What HTTP/2 clients send first (RFC 9113, 3.4).
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the first read of a connection asks for, in bytes.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+
+/// How long a drain waits for the first request of a new connection: it is surely under way.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// What the codec hands requests to.
 pub trait Journey: Clone + Send + Sync + 'static {
@@ -94,7 +107,7 @@ pub struct CodecLimits {
     pub h2_streams_max: u32,
     /// What HTTP/2 clients may send ahead, for a stream and for the whole connection, in bytes.
     pub receive_window_bytes: u32,
-    /// What may wait to be sent: on an HTTP/1 connection, and on one HTTP/2 stream, in bytes.
+    /// What may wait to be sent on one HTTP/2 connection, in bytes; a stream may use a quarter.
     pub send_buffer_bytes: usize,
     pub encoded_slashes: EncodedSlashes,
 }
@@ -127,11 +140,51 @@ pub async fn serve<J: Journey>(
     closing: Closing,
     tasks: &Tasks,
 ) {
+    let cut = closing.clone();
     let connection = Connection { info, limits: *limits, journey, closing, tasks: tasks.clone() };
-    match connection.info.tls.as_ref().and_then(|tls| tls.alpn) {
-        Some(Alpn::Http2) => http2::serve(io, bytes::Bytes::new(), connection).await,
-        Some(Alpn::Http1) => http1::serve(io, connection, http1::Preface::Ignored).await,
-        None => http1::serve(io, connection, http1::Preface::Expected).await,
+    unless(cut.cut(), by_protocol(io, connection)).await;
+}
+
+async fn by_protocol<J: Journey>(mut io: Io, connection: Connection<J>) {
+    let alpn = connection.info.tls.as_ref().and_then(|tls| tls.alpn);
+    if alpn == Some(Alpn::Http2) {
+        return http2::serve(io, Bytes::new(), connection).await;
+    }
+    let Some((protocol, early)) = first_bytes(&mut io, alpn, &connection).await else {
+        return;
+    };
+    match protocol {
+        Alpn::Http1 => http1::serve(io, early, connection).await,
+        Alpn::Http2 => http2::serve(io, early.freeze(), connection).await,
+    }
+}
+
+/// Reads until the protocol is known; `None` if the client leaves or is too slow.
+async fn first_bytes<J>(
+    io: &mut Io,
+    alpn: Option<Alpn>,
+    connection: &Connection<J>,
+) -> Option<(Alpn, BytesMut)> {
+    let mut early = BytesMut::with_capacity(FIRST_READ_BYTES);
+    let limits = &connection.limits;
+    let overdue = async {
+        connection.closing.closing().await;
+        time::sleep(FIRST_REQUEST_GRACE).await;
+    };
+    let first = unless(overdue, io.read_buf(&mut early));
+    let mut read = time::timeout(limits.idle_timeout, first).await.ok()??;
+    loop {
+        if read.ok()? == 0 {
+            return None;
+        }
+        let length = early.len().min(HTTP2_PREFACE.len());
+        if alpn == Some(Alpn::Http1) || early[..length] != HTTP2_PREFACE[..length] {
+            return Some((Alpn::Http1, early));
+        }
+        if length == HTTP2_PREFACE.len() {
+            return Some((Alpn::Http2, early));
+        }
+        read = time::timeout(limits.head_timeout, io.read_buf(&mut early)).await.ok()?;
     }
 }
 

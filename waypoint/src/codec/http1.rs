@@ -1,25 +1,30 @@
-use super::{BodyError, Connection, Io, Journey};
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use std::task::{Context, Poll};
+//! HTTP/1.1 and HTTP/1.0 towards the client.
+//!
+//! One task drives a connection: it reads a head, calls the journey, writes the answer, and reads
+//! the next head. Requests that a client sends ahead wait in the kernel and are answered in order.
+//!
+//! ```text
+//!            ┌────────────── the same connection again ─────────────┐
+//!            ▼                                                      │
+//! idle ─► head ─► journey ─► answer's head ─► answer's body ─► rest of the request's body
+//!            │       │             └─ 101 ─► tunnel
+//!            │       └─ the client resets ─► cut
+//!            └─ refused ─► 4xx, close
+//! ```
+//!
+//! The request's body owns the reading side while it lives and hands it back through a slot, so
+//! that it may be read from wherever the journey has taken it.
 
-pub(super) struct RequestBody;
-impl RequestBody {
-    pub(super) fn poll_frame(
-        &mut self,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Poll::Ready(None)
-    }
-    pub(super) fn is_end_stream(&self) -> bool {
-        true
-    }
-    pub(super) fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
-}
-pub(super) enum Preface {
-    Expected,
-    Ignored,
-}
-pub(super) async fn serve<J: Journey>(_io: Io, _c: Connection<J>, _p: Preface) {}
+mod body;
+mod connection;
+mod decode;
+mod encode;
+mod head;
+mod reader;
+mod tunnel;
+mod writer;
+
+pub(super) use self::{body::RequestBody, connection::serve};
+
+#[cfg(test)]
+mod tests;

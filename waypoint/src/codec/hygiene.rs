@@ -4,19 +4,29 @@
 //! cases beside it. The rule behind all of them: if two parsers could read it two ways, it does not
 //! pass, and what passes has one spelling.
 
+mod framing;
+mod head;
+mod headers;
+mod host;
+mod path;
 mod refusal;
+mod target;
 
-pub use self::refusal::Refusal;
+pub(super) use self::{
+    framing::{CHUNK_LINE_BYTES_MAX, Framing, chunk_line, content_length, request_framing},
+    head::{HeadBounds, HeadScan, diagnose, field_name, whole_lines},
+    headers::{
+        expects_continue, is_connection_specific, is_forbidden_trailer, refuse_connection_specific,
+        take_hop, trailer_fields,
+    },
+    host::{authority_of, host_field},
+    target::{request_uri, target},
+};
+pub use self::{
+    host::authority,
+    path::{EncodedSlashes, normalise_path},
+    refusal::Refusal,
+};
 
 /// The most fields that any configuration may allow in one head.
 pub const FIELDS_CEILING: usize = 256;
-
-/// What becomes of `%2F` and `%5C` in a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EncodedSlashes {
-    /// 400: an origin may decode them into path separators after policy has read the path.
-    #[default]
-    Refuse,
-    /// Kept as they are, in upper case.
-    Keep,
-}

@@ -131,6 +131,19 @@ impl Io {
             Self::Tls(stream) => stream.get_ref().0.clone(),
         }
     }
+
+    /// Its reading and its writing side, for two owners.
+    pub(super) fn split(
+        self,
+    ) -> (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>) {
+        match self {
+            Self::Plain(socket) => (Box::new(socket.clone()), Box::new(socket)),
+            Self::Tls(stream) => {
+                let (read, write) = tokio::io::split(stream);
+                (Box::new(read), Box::new(write))
+            }
+        }
+    }
 }
 
 /// Runs one poll method of whichever stream it is.

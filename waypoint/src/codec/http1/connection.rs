@@ -1,0 +1,416 @@
+//! The loop of one connection: head, journey, answer, and what is left of the request.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::{Body as _, Frame};
+
+use super::{
+    body::{Failed, RequestBody, Returned, Slot},
+    decode::{Decoder, Piece},
+    encode::{self, Afterwards, Sending},
+    head::{self, Head},
+    reader::{BODY_READ_BYTES, HEAD_READ_BYTES, Reader},
+    tunnel,
+    writer::Writer,
+};
+use crate::codec::{
+    Body, Connection, Io, Journey, Refusal, Socket, Tunnel, TunnelIo, Upgrade,
+    hygiene::{Framing, HeadScan},
+    idle::Stall,
+};
+
+/// How much of a request's body that nobody read is read and thrown away, in bytes, so that the
+/// connection can go on. Past it: closed.
+const UNREAD_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// How long throwing away may take, and the wait for a body that the journey still holds after its
+/// answer. Past it: closed.
+const UNREAD_BODY_WAIT: Duration = Duration::from_secs(1);
+
+/// How long and how much a client may still send after our FIN, before the connection is dropped. A
+/// connection that is dropped with bytes unread is reset, and the reset may overtake the answer.
+const LINGER_WAIT: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// One connection of HTTP/1.
+struct Http1<J> {
+    connection: Connection<J>,
+    socket: Socket,
+    /// `None` while a request's body has it.
+    reader: Option<Reader>,
+    /// Where that body puts it.
+    slot: Option<Arc<Slot>>,
+    writer: Writer,
+    stall: Stall,
+}
+
+/// What came of waiting for a request.
+enum Arrival {
+    Request(Box<Head>),
+    Refused(Refusal),
+    /// The client left, was idle for too long, or we are closing.
+    Nothing,
+}
+
+/// What follows an exchange.
+enum Next {
+    Again,
+    /// Says farewell first.
+    Close,
+    /// At once: nobody is there, or the answer was cut short.
+    Cut,
+    Tunnel(Box<dyn TunnelIo>, Body),
+}
+
+/// What of a request decides about its answer.
+#[derive(Clone)]
+struct Asked {
+    method: Method,
+    version: Version,
+    stays: bool,
+    upgrade: Option<Upgrade>,
+}
+
+/// The answer could not be sent to its end.
+struct CutShort;
+
+impl From<std::io::Error> for CutShort {
+    fn from(_: std::io::Error) -> Self {
+        Self
+    }
+}
+
+/// Serves a connection; `early` is what was read of it already.
+pub(in crate::codec) async fn serve<J: Journey>(
+    io: Io,
+    early: BytesMut,
+    connection: Connection<J>,
+) {
+    let socket = io.socket();
+    let (read, write) = io.split();
+    let http1 = Http1 {
+        socket,
+        reader: Some(Reader { io: read, buffer: early }),
+        writer: Writer::new(write, connection.limits.write_stall),
+        slot: None,
+        stall: Stall::new(),
+        connection,
+    };
+    http1.run().await;
+}
+
+// === impl Http1 ===
+
+impl<J: Journey> Http1<J> {
+    async fn run(mut self) {
+        loop {
+            let next = match self.next_head().await {
+                Arrival::Request(head) => self.exchange(*head).await,
+                Arrival::Refused(refusal) => {
+                    self.connection.journey.refused(&refusal, &self.connection.info);
+                    self.refuse(refusal).await
+                }
+                Arrival::Nothing => return,
+            };
+            match next {
+                Next::Again => {}
+                Next::Close => return self.linger().await,
+                Next::Cut => return,
+                Next::Tunnel(upstream, body) => {
+                    let Self { reader: Some(reader), writer, .. } = self else { return };
+                    return tunnel::run(reader, writer, upstream, body).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for a whole head and reads it.
+    async fn next_head(&mut self) -> Arrival {
+        let encrypted = self.connection.info.tls.is_some();
+        let mut scan = HeadScan::default();
+        self.stall.progress();
+        loop {
+            let Some(reader) = &mut self.reader else { return Arrival::Nothing };
+            let bounds = match scan.advance(&reader.buffer, &self.connection.limits) {
+                Ok(bounds) => bounds,
+                Err(refusal) => return Arrival::Refused(refusal),
+            };
+            if let Some(bounds) = bounds {
+                let head = reader.buffer.split_to(bounds.end).freeze().slice(bounds.begin..);
+                return match head::parse(&head, encrypted, &self.connection.limits) {
+                    Ok(head) => Arrival::Request(Box::new(head)),
+                    Err(refusal) => Arrival::Refused(refusal),
+                };
+            }
+            if let Err(arrival) = self.more_of_head().await {
+                return arrival;
+            }
+        }
+    }
+
+    /// Reads once, within the time for a head or, before its first byte, the time for being idle.
+    async fn more_of_head(&mut self) -> Result<(), Arrival> {
+        let Self { connection, reader: Some(reader), stall, .. } = self else {
+            return Err(Arrival::Nothing);
+        };
+        let idle = reader.buffer.is_empty();
+        reader.shrink();
+        let limits = &connection.limits;
+        let limit = if idle { limits.idle_timeout } else { limits.head_timeout };
+        let mut closing = pin!(connection.closing.closing());
+        poll_fn(|cx| {
+            if let Poll::Ready(read) = reader.poll_fill(cx, HEAD_READ_BYTES) {
+                if idle {
+                    stall.progress();
+                }
+                return Poll::Ready(match read {
+                    Ok(0) | Err(_) => Err(Arrival::Nothing),
+                    Ok(_) => Ok(()),
+                });
+            }
+            if idle && closing.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Arrival::Nothing));
+            }
+            // A head's time runs from its first byte on: more bytes are no progress.
+            stall.poll_expired(cx, limit).map(|()| {
+                Err(if idle { Arrival::Nothing } else { Arrival::Refused(Refusal::HeadTimeout) })
+            })
+        })
+        .await
+    }
+
+    async fn exchange(&mut self, head: Head) -> Next {
+        let asked = Asked {
+            method: head.request.method().clone(),
+            version: head.request.version(),
+            stays: head.stays,
+            upgrade: head.upgrade,
+        };
+        let request = self.with_body(head);
+        let Some(response) = self.call(request).await else {
+            return Next::Cut;
+        };
+        let failed = self.slot.as_deref().and_then(Slot::failed);
+        if let Some(Failed::Malformed(refusal)) = failed {
+            // Whatever the journey made of it: what cannot be read is answered with 400.
+            return self.refuse(refusal).await;
+        }
+        if response.status().is_informational() {
+            return self.switch(response, asked.upgrade).await;
+        }
+        let closes = !asked.stays || failed.is_some() || self.connection.closing.is_closing();
+        let afterwards = match (closes, asked.version) {
+            (true, _) => Afterwards::Closes,
+            (false, Version::HTTP_10) => Afterwards::StaysAsAsked,
+            (false, _) => Afterwards::Stays,
+        };
+        match self.respond(response, &asked, afterwards).await {
+            Err(CutShort) => Next::Cut,
+            Ok(Afterwards::Closes) => Next::Close,
+            Ok(_) => self.recover().await,
+        }
+    }
+
+    /// Gives the reading side to the request, if it has a body.
+    fn with_body(&mut self, head: Head) -> Request<Body> {
+        let reader = match head.framing {
+            Framing::None => None,
+            Framing::Length(_) | Framing::Chunked => self.reader.take(),
+        };
+        let Some(reader) = reader else {
+            return head.request.map(|()| Body::empty());
+        };
+        let slot = self.slot.insert(Arc::new(Slot::new(head.expects_continue)));
+        let idle_limit = self.connection.limits.body_idle_timeout;
+        let decoder = Decoder::new(head.framing);
+        let body = RequestBody::new(reader, decoder, slot.clone(), idle_limit);
+        head.request.map(|()| Body::http1(body))
+    }
+
+    /// The journey's answer; `None` if the client was reset, and the journey was dropped.
+    async fn call(&mut self, request: Request<Body>) -> Option<Response<Body>> {
+        let Self { connection, socket, writer, slot, .. } = self;
+        let mut call = pin!(connection.journey.call(request, &connection.info));
+        let mut failed = pin!(socket.failed());
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = call.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            if let Some(slot) = slot {
+                if slot.poll_wanted(cx).is_ready() {
+                    writer.gathered().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                if let Poll::Ready(Err(_)) = writer.poll_flush(cx) {
+                    return Poll::Ready(None);
+                }
+            }
+            failed.as_mut().poll(cx).map(|()| None)
+        })
+        .await
+    }
+
+    /// Sends an answer; gives what becomes of the connection then.
+    async fn respond(
+        &mut self,
+        response: Response<Body>,
+        asked: &Asked,
+        afterwards: Afterwards,
+    ) -> Result<Afterwards, CutShort> {
+        let (parts, body) = response.into_parts();
+        let sending =
+            Sending::of(&asked.method, asked.version, parts.status, &parts.headers, &body);
+        let afterwards =
+            if sending == Sending::UntilClose { Afterwards::Closes } else { afterwards };
+        encode::head(self.writer.gathered(), parts.status, &parts.headers, sending, afterwards);
+        let sent = self.send_body(body, sending).await;
+        if sent.is_err() && sending == Sending::UntilClose {
+            // A FIN would make what was sent look complete.
+            self.socket.reset_on_close();
+        }
+        sent.map(|()| afterwards)
+    }
+
+    async fn send_body(&mut self, mut body: Body, sending: Sending) -> Result<(), CutShort> {
+        let mut left = match sending {
+            Sending::Nothing => return Ok(self.writer.flush().await?),
+            Sending::Length(length) => length,
+            Sending::Chunked | Sending::UntilClose => u64::MAX,
+        };
+        let mut trailers = None;
+        while let Some(frame) = self.next_frame(&mut body).await? {
+            match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => {
+                    left = left.checked_sub(data.len() as u64).ok_or(CutShort)?;
+                    if sending == Sending::Chunked {
+                        encode::chunk_line(self.writer.gathered(), data.len());
+                        self.writer.send(data, b"\r\n").await?;
+                    } else {
+                        self.writer.send(data, b"").await?;
+                    }
+                }
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            }
+        }
+        match sending {
+            Sending::Length(_) if left != 0 => return Err(CutShort),
+            Sending::Chunked => encode::last_chunk(self.writer.gathered(), trailers.as_ref()),
+            _ => {}
+        }
+        Ok(self.writer.flush().await?)
+    }
+
+    /// The next frame of an answer. What is gathered leaves as soon as the body makes us wait.
+    async fn next_frame(
+        &mut self,
+        body: &mut Body,
+    ) -> Result<Option<Frame<bytes::Bytes>>, CutShort> {
+        let mut body = pin!(body);
+        let at_once = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
+        let frame = match at_once {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                self.writer.flush().await?;
+                let mut failed = pin!(self.socket.failed());
+                poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+                    Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+                    Poll::Pending => failed.as_mut().poll(cx).map(|()| Err(CutShort)),
+                })
+                .await?
+            }
+        };
+        frame.transpose().map_err(|_| CutShort)
+    }
+
+    /// Sends a 101 and gives the connection to the tunnel.
+    async fn switch(&mut self, response: Response<Body>, asked: Option<Upgrade>) -> Next {
+        let (parts, body) = response.into_parts();
+        let tunnel = parts.extensions.get::<Tunnel>().and_then(Tunnel::take);
+        let (StatusCode::SWITCHING_PROTOCOLS, Some(upstream), Some(Upgrade::WebSocket)) =
+            (parts.status, tunnel, asked)
+        else {
+            return self.refuse(Refusal::SwitchUnasked).await;
+        };
+        let out = self.writer.gathered();
+        encode::head(out, parts.status, &parts.headers, Sending::Nothing, Afterwards::Switches);
+        match self.writer.flush().await {
+            Ok(()) => Next::Tunnel(upstream, body),
+            Err(_) => Next::Cut,
+        }
+    }
+
+    async fn refuse(&mut self, refusal: Refusal) -> Next {
+        encode::refusal(self.writer.gathered(), refusal);
+        match self.writer.flush().await {
+            Ok(()) => Next::Close,
+            Err(_) => Next::Cut,
+        }
+    }
+
+    /// Gets the reading side back and past the request's body, so that the next head can be read.
+    async fn recover(&mut self) -> Next {
+        let Some(slot) = self.slot.take() else { return Next::Again };
+        let Ok(returned) =
+            tokio::time::timeout(UNREAD_BODY_WAIT, poll_fn(|cx| slot.poll_returned(cx))).await
+        else {
+            return Next::Cut;
+        };
+        let Returned { reader, mut decoder, failed } = returned;
+        let reader = self.reader.insert(reader);
+        if decoder == Decoder::Done {
+            return Next::Again;
+        }
+        // A client that was never told to go on may send the body or the next head.
+        if failed.is_some() || slot.awaits_continue() {
+            return Next::Close;
+        }
+        match tokio::time::timeout(UNREAD_BODY_WAIT, discard(reader, &mut decoder)).await {
+            Ok(true) => Next::Again,
+            _ => Next::Close,
+        }
+    }
+
+    /// Ends our side and lets the client read the answer before the connection goes.
+    async fn linger(mut self) {
+        if self.writer.shutdown().await.is_err() {
+            return;
+        }
+        let returned = || self.slot.and_then(|slot| slot.take()).map(|returned| returned.reader);
+        let Some(mut reader) = self.reader.or_else(returned) else { return };
+        let _ = tokio::time::timeout(LINGER_WAIT, async {
+            let mut read = 0;
+            while read < LINGER_BYTES_MAX {
+                reader.buffer.clear();
+                match poll_fn(|cx| reader.poll_fill(cx, BODY_READ_BYTES)).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(bytes) => read += bytes,
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// Reads a body to its end and throws it away; `false` if it is too long or malformed.
+async fn discard(reader: &mut Reader, decoder: &mut Decoder) -> bool {
+    let mut left = UNREAD_BODY_BYTES_MAX;
+    loop {
+        match decoder.decode(&mut reader.buffer) {
+            Ok(Piece::End | Piece::Trailers(_)) => return true,
+            Ok(Piece::Data(data)) if data.len() <= left => left -= data.len(),
+            Ok(Piece::Data(_)) | Err(_) => return false,
+            Ok(Piece::More) => match poll_fn(|cx| reader.poll_fill(cx, BODY_READ_BYTES)).await {
+                Ok(0) | Err(_) => return false,
+                Ok(_) => {}
+            },
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! From an answer to the bytes of its head, and how its body will be sent.
+
+use std::{cell::RefCell, io::Write, time::SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http_body::Body as _;
+
+use crate::codec::{Body, Refusal, hygiene};
+
+#[cfg(test)]
+mod tests;
+
+/// How an answer's body is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// The head is the whole answer.
+    Nothing,
+    Length(u64),
+    Chunked,
+    /// To clients of HTTP/1.0, when the length is not known.
+    UntilClose,
+}
+
+/// What becomes of the connection after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Afterwards {
+    /// It stays, as it does by itself on HTTP/1.1.
+    Stays,
+    /// It stays, and a client of HTTP/1.0 must be told so.
+    StaysAsAsked,
+    Closes,
+    /// It becomes a WebSocket.
+    Switches,
+}
+
+// === impl Sending ===
+
+impl Sending {
+    /// Decides by what the answer is and by what is known of its body.
+    pub(super) fn of(
+        method: &Method,
+        version: Version,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &Body,
+    ) -> Self {
+        if method == Method::HEAD || !may_have_body(status) {
+            return Self::Nothing;
+        }
+        let declared = || hygiene::content_length(headers).ok().flatten();
+        match body.size_hint().exact().or_else(declared) {
+            Some(length) => Self::Length(length),
+            None if version == Version::HTTP_10 => Self::UntilClose,
+            None => Self::Chunked,
+        }
+    }
+}
+
+fn may_have_body(status: StatusCode) -> bool {
+    !status.is_informational()
+        && status != StatusCode::NO_CONTENT
+        && status != StatusCode::NOT_MODIFIED
+}
+
+/// Writes the status line and the fields, those of this hop and `date` added.
+pub(super) fn head(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    sending: Sending,
+    afterwards: Afterwards,
+) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    // Without a body the length tells of another answer: that to GET, or the one not modified.
+    let keeps_length = sending == Sending::Nothing && status != StatusCode::NO_CONTENT;
+    for (name, value) in headers {
+        let skipped = hygiene::is_connection_specific(name)
+            || (!keeps_length && name == header::CONTENT_LENGTH);
+        if !skipped {
+            field(out, name, value);
+        }
+    }
+    match sending {
+        Sending::Length(length) => write(out, format_args!("content-length: {length}\r\n")),
+        Sending::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Sending::Nothing | Sending::UntilClose => {}
+    }
+    if !headers.contains_key(header::DATE) && !status.is_informational() {
+        date(out);
+    }
+    out.extend_from_slice(match afterwards {
+        Afterwards::Stays => b"\r\n",
+        Afterwards::StaysAsAsked => b"connection: keep-alive\r\n\r\n",
+        Afterwards::Closes => b"connection: close\r\n\r\n",
+        Afterwards::Switches => b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    });
+}
+
+/// Writes the whole answer to a request that was refused.
+pub(super) fn refusal(out: &mut Vec<u8>, refusal: Refusal) {
+    let text = refusal.name();
+    let mut headers = HeaderMap::with_capacity(1);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    let sending = Sending::Length(text.len() as u64);
+    head(out, refusal.status(), &headers, sending, Afterwards::Closes);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Writes the line before a chunk's data.
+pub(super) fn chunk_line(out: &mut Vec<u8>, length: usize) {
+    write(out, format_args!("{length:x}\r\n"));
+}
+
+/// Writes the last chunk and the trailers, but for those that nobody may act on.
+pub(super) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        if !hygiene::is_forbidden_trailer(name) {
+            field(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes `date`, formatted once a second and thread.
+fn date(out: &mut Vec<u8>) {
+    thread_local! {
+        static DATE: RefCell<(u64, Vec<u8>)> = const { RefCell::new((0, Vec::new())) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DATE.with_borrow_mut(|(of, line)| {
+        if *of != second || line.is_empty() {
+            *of = second;
+            line.clear();
+            write(line, format_args!("date: {}\r\n", httpdate::HttpDate::from(now)));
+        }
+        out.extend_from_slice(line);
+    });
+}
+
+fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a Vec takes every write");
+}

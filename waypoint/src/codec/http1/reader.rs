@@ -1,0 +1,51 @@
+//! The reading side of a connection and its one buffer.
+
+use std::{
+    future::Future,
+    io,
+    pin::pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// What one read asks for while a head is awaited, in bytes. Heads are rarely longer.
+pub(super) const HEAD_READ_BYTES: usize = 4 * 1024;
+
+/// What one read asks for while a body is read, in bytes. No more of a body is ever held here.
+pub(super) const BODY_READ_BYTES: usize = 16 * 1024;
+
+/// With less room than this, in bytes, the buffer is grown (or its begin reclaimed).
+const ROOM_BYTES_MIN: usize = 1024;
+
+/// Reads into a buffer that its owner takes from.
+pub(super) struct Reader {
+    pub(super) io: Box<dyn AsyncRead + Send + Unpin>,
+    pub(super) buffer: BytesMut,
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// Reads once, behind what is in the buffer; zero at the client's FIN.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        read_bytes: usize,
+    ) -> Poll<io::Result<usize>> {
+        if self.buffer.capacity() - self.buffer.len() < ROOM_BYTES_MIN {
+            self.buffer.reserve(read_bytes);
+        }
+        // A read that is pending has taken nothing, so its future need not be kept.
+        let read = pin!(self.io.read_buf(&mut self.buffer));
+        Poll::Ready(ready!(read.poll(cx)))
+    }
+
+    /// Gives back the memory that an earlier body took, before a time of quiet.
+    pub(super) fn shrink(&mut self) {
+        if self.buffer.is_empty() && BODY_READ_BYTES <= self.buffer.capacity() {
+            self.buffer = BytesMut::new();
+        }
+    }
+}
