@@ -8,6 +8,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, StatusCode, Uri, request, response};
 use waypoint_abi::Headers;
 
+use crate::codec::hygiene::{self, EncodedSlashes, normalise_path};
+
 /// Whether a message is gRPC (but not gRPC-Web, which is left as it is).
 ///
 /// # Source
@@ -98,16 +100,16 @@ fn normalised_target(value: &[u8]) -> Option<PathAndQuery> {
         Some((path, query)) => (path, Some(query)),
         None => (text, None),
     };
-    let mut target = crate::codec::hygiene::normalise_path(path).ok()?.into_owned();
+    let mut target = normalise_path(path, EncodedSlashes::default()).ok()?.into_owned();
     if let Some(query) = query {
         let _ = write!(target, "?{query}");
     }
     PathAndQuery::try_from(target).ok()
 }
 
-/// An authority as the codec would have let it in: no userinfo.
+/// An authority as the codec would have let it in.
 fn plain_authority(value: &[u8]) -> Option<Authority> {
-    Authority::try_from(value).ok().filter(|authority| !authority.as_str().contains('@'))
+    Authority::try_from(hygiene::authority(value).ok()?.as_bytes()).ok()
 }
 
 

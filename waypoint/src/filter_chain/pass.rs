@@ -8,7 +8,7 @@ use waypoint_abi::{Direction, Fault, FaultKind, Flow, Outcome};
 
 use super::layer::{self, Layer};
 use super::{Attached, Exchange, Interruption, InterruptionSlot};
-use crate::codec::body::{Body, BodyError};
+use crate::codec::body::BodyError;
 use crate::error::RequestError;
 
 /// How long a filter may hold a head for a callout or a timer; past it, the failure policy.

@@ -1,13 +1,15 @@
 //! Cost per filter: calls, time, traps, memory, verdicts, generation, and the guests' own metrics.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use waypoint_abi::{GuestMetric, Stats};
+use waypoint_abi::{GuestMetric, MetricValue, Stats};
 
 /// One filter at the time of a scrape.
 pub struct FilterSample {
@@ -163,7 +165,71 @@ fn seconds(
     Ok(())
 }
 
-/// The guests' own metrics, as `waypoint_guest_NAME` with the filter as a label.
+/// The guests' own metrics under Envoy's prefix, with the filter as a label.
 fn guests(encoder: &mut DescriptorEncoder<'_>, samples: &[FilterSample]) -> fmt::Result {
+    let mut families: BTreeMap<String, Vec<(&str, &MetricValue)>> = BTreeMap::new();
+    for sample in samples {
+        for metric in &sample.guest {
+            let values = families.entry(sanitised(&metric.name)).or_default();
+            // One name has one kind; a second kind under it is left out.
+            let fits = |first: &(&str, &MetricValue)| kind(first.1) == kind(&metric.value);
+            if values.first().is_none_or(fits) {
+                values.push((&sample.name, &metric.value));
+            }
+        }
+    }
+    for (name, values) in &families {
+        let metric_type = match kind(values[0].1) {
+            Kind::Counter => ConstCounter::new(0_u64).metric_type(),
+            Kind::Gauge => ConstGauge::new(0_i64).metric_type(),
+            Kind::Histogram => MetricType::Histogram,
+        };
+        let mut family = encoder.encode_descriptor(name, "Of a filter", None, metric_type)?;
+        for (filter, value) in values {
+            guest(family.encode_family(&[("filter", *filter)])?, value)?;
+        }
+    }
     Ok(())
+}
+
+fn guest(mut encoder: MetricEncoder<'_>, value: &MetricValue) -> fmt::Result {
+    match value {
+        MetricValue::Counter(value) => ConstCounter::new(*value).encode(encoder),
+        MetricValue::Gauge(value) => {
+            ConstGauge::new(i64::try_from(*value).unwrap_or(i64::MAX)).encode(encoder)
+        }
+        MetricValue::Histogram { count, sum, buckets } => {
+            let mut below = 0;
+            // The encoder wants what lies between two bounds, and adds up by itself.
+            let mut each: Vec<(f64, u64)> = Vec::with_capacity(buckets.len() + 1);
+            for (bound, at_most) in buckets {
+                each.push((*bound as f64, at_most - below));
+                below = *at_most;
+            }
+            each.push((f64::MAX, count - below));
+            encoder.encode_histogram::<NoLabelSet>(*sum as f64, *count, &each, None)
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+fn kind(value: &MetricValue) -> Kind {
+    match value {
+        MetricValue::Counter(_) => Kind::Counter,
+        MetricValue::Gauge(_) => Kind::Gauge,
+        MetricValue::Histogram { .. } => Kind::Histogram,
+    }
+}
+
+/// A name that Prometheus takes.
+fn sanitised(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
+    let name: String = name.chars().map(plain).collect();
+    format!("wasmcustom_{}", name.trim_end_matches("_total"))
 }
