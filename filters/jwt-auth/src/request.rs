@@ -147,8 +147,9 @@ impl Checking {
                 request.headers().set(&mapped.header, value);
             }
         }
-        if shared.config().clear_route_cache && !request.clear_route_cache() {
-            waypoint_sdk::warn!("this host does not choose a route again");
+        if shared.config().clear_route_cache {
+            // A host that cannot do it keeps the route that it has.
+            request.clear_route_cache();
         }
         shared.counters.allowed.increment();
         self.state = State::Passed;
