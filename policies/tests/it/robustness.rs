@@ -1,7 +1,6 @@
 //! No text makes the reader panic, hang or eat memory.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use waypoint_policies::{DEPTH_MAX, NODES_MAX, Resources, check, merge, read, render};
 
@@ -22,10 +21,55 @@ impl Dice {
 
 /// What YAML and JSON are made of, and what breaks them.
 const PIECES: &[&str] = &[
-    "{", "}", "[", "]", ",", ":", ": ", "- ", "\n", "\n  ", "\t", "---\n", "...\n", "\"", "'", "|", ">", ">-\n",
-    "&a ", "*a", "<<: *a", "!!str ", "!x ", "? ", "#", "%YAML 1.2\n", "@", "`", "~", "null", "\u{feff}", "\u{0}",
-    "\u{85}", "é", "\u{1f600}", "\\", "\\u12", "\r", "\r\n", "0x", "1e999", "-", "=", "%", "spec:", "kind: List",
-    "{---", "...", "? - : -",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    ": ",
+    "- ",
+    "\n",
+    "\n  ",
+    "\t",
+    "---\n",
+    "...\n",
+    "\"",
+    "'",
+    "|",
+    ">",
+    ">-\n",
+    "&a ",
+    "*a",
+    "<<: *a",
+    "!!str ",
+    "!x ",
+    "? ",
+    "#",
+    "%YAML 1.2\n",
+    "@",
+    "`",
+    "~",
+    "null",
+    "\u{feff}",
+    "\u{0}",
+    "\u{85}",
+    "é",
+    "\u{1f600}",
+    "\\",
+    "\\u12",
+    "\r",
+    "\r\n",
+    "0x",
+    "1e999",
+    "-",
+    "=",
+    "%",
+    "spec:",
+    "kind: List",
+    "{---",
+    "...",
+    "? - : -",
 ];
 
 fn mutate(text: &str, dice: &mut Dice) -> String {
@@ -52,7 +96,8 @@ fn mutate(text: &str, dice: &mut Dice) -> String {
 
 fn corpus() -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/diagnostics");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let texts = paths.iter().filter(|path| !path.to_string_lossy().ends_with(".snap"));
     texts.map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()).collect()

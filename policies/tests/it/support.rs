@@ -5,33 +5,37 @@ use std::collections::BTreeMap;
 use waypoint_policies::{Checked, Resources, Severity, SourceFile, check, merge, read, render};
 
 /// A file.
-pub fn file(path: &str, text: &str) -> SourceFile {
+pub(crate) fn file(path: &str, text: &str) -> SourceFile {
     SourceFile { path: path.to_owned(), text: text.to_owned() }
 }
 
 /// The resources of one file, which must be right.
-pub fn resources(text: &str) -> Resources {
+pub(crate) fn resources(text: &str) -> Resources {
     let reading = read(&[file("test.yaml", text)]);
     assert!(reading.problems.is_empty(), "{}", render(&reading.problems));
     merge(&Resources::default(), reading)
 }
 
 /// The model of one file, which must be right in itself; between resources there may be problems.
-pub fn checked(text: &str) -> Checked {
+pub(crate) fn checked(text: &str) -> Checked {
     check(&resources(text), &BTreeMap::new())
 }
 
 /// The model of one file in which nothing is wrong.
-pub fn right(text: &str) -> Checked {
+pub(crate) fn right(text: &str) -> Checked {
     let checked = checked(text);
-    let errors: Vec<_> =
-        checked.problems.iter().filter(|problem| problem.severity == Severity::Error).cloned().collect();
+    let errors: Vec<_> = checked
+        .problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error)
+        .cloned()
+        .collect();
     assert!(errors.is_empty(), "{}", render(&errors));
     checked
 }
 
 /// A Gateway `edge` in `shop` with one HTTP listener on 8080.
-pub const EDGE: &str = "
+pub(crate) const EDGE: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: edge, namespace: shop}
@@ -41,7 +45,7 @@ spec:
 ";
 
 /// A Service of one HTTP port, 80, with one endpoint.
-pub fn service(namespace: &str, name: &str) -> String {
+pub(crate) fn service(namespace: &str, name: &str) -> String {
     format!(
         "
 ---
