@@ -7,6 +7,7 @@ mod filter;
 mod gateway;
 mod grant;
 mod route;
+mod rule;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};

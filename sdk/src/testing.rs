@@ -104,6 +104,7 @@ pub struct Fake {
     shared_data: HashMap<String, (Vec<u8>, u32)>,
     streams: HashMap<u32, FakeStream>,
     effective: u32,
+    opened: u32,
     next_call: u32,
     answer: (Pairs, Vec<u8>),
 }
@@ -141,7 +142,6 @@ pub fn reset() {
 pub struct Tester<F: Filter> {
     plugin: Shared<F>,
     streams: HashMap<RequestId, Stream<F>>,
-    next_id: u32,
 }
 
 const ROOT: u32 = 1;
@@ -156,12 +156,21 @@ impl<F: Filter> Tester<F> {
     pub fn start_with(config: &str, prepare: impl FnOnce(&mut Fake)) -> Result<Self, String> {
         reset();
         with(prepare);
+        Self::another(config)
+    }
+
+    /// Another VM on the host that is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start_with`].
+    pub fn another(config: &str) -> Result<Self, String> {
         with(|fake| fake.effective = ROOT);
         let plugin = Plugin::new(ROOT);
         if !plugin.borrow_mut().configure(config.as_bytes()) {
             return Err(with(|fake| fake.critical.join("\n")));
         }
-        Ok(Self { plugin, streams: HashMap::new(), next_id: ROOT + 1 })
+        Ok(Self { plugin, streams: HashMap::new() })
     }
 
     /// A new host with a filter of this configuration.
@@ -175,9 +184,11 @@ impl<F: Filter> Tester<F> {
 
     /// Begins an exchange.
     pub fn open(&mut self) -> RequestId {
-        let id = RequestId(self.next_id);
-        self.next_id += 1;
-        with(|fake| fake.effective = id.0);
+        let id = with(|fake| {
+            fake.opened += 1;
+            fake.effective = ROOT + fake.opened;
+            RequestId(fake.effective)
+        });
         self.streams.insert(id, Stream::open(&self.plugin, id.0));
         id
     }

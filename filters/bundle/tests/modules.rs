@@ -2,34 +2,51 @@
 
 use wasmparser::{Parser, Payload};
 
-/// The hostcalls of proxy-wasm ABI 0.2.1 that the SDK may use, without `proxy_`.
-const HOSTCALLS: &[&str] = &[
+/// The hostcalls of proxy-wasm ABI 0.2.1, without `proxy_`. A module imports more of them than it calls:
+/// the `proxy-wasm` crate's traits have default methods for most.
+const HOSTCALLS: [&str; 39] = [
     "add_header_map_value",
     "call_foreign_function",
     "close_stream",
     "continue_stream",
     "define_metric",
+    "dequeue_shared_queue",
+    "done",
+    "enqueue_shared_queue",
     "get_buffer_bytes",
+    "get_buffer_status",
     "get_current_time_nanoseconds",
     "get_header_map_pairs",
+    "get_header_map_size",
     "get_header_map_value",
     "get_log_level",
+    "get_metric",
     "get_property",
     "get_shared_data",
+    "get_status",
+    "grpc_call",
+    "grpc_cancel",
+    "grpc_close",
+    "grpc_send",
+    "grpc_stream",
     "http_call",
     "increment_metric",
     "log",
     "record_metric",
+    "register_shared_queue",
     "remove_header_map_value",
     "replace_header_map_value",
+    "resolve_shared_queue",
     "send_local_response",
     "set_buffer_bytes",
     "set_effective_context",
     "set_header_map_pairs",
+    "set_property",
     "set_shared_data",
     "set_tick_period_milliseconds",
 ];
 
+/// The least that a host of that ABI offers.
 const WASI: &[&str] =
     &["clock_time_get", "environ_get", "environ_sizes_get", "fd_write", "proc_exit", "random_get"];
 

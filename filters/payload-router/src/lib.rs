@@ -34,6 +34,8 @@ pub struct PayloadRouter {
     routed: Counter,
     missing: Counter,
     rejected: Counter,
+    /// The log says already that the host cannot choose a route again.
+    told: bool,
 }
 
 impl Filter for PayloadRouter {
@@ -46,6 +48,7 @@ impl Filter for PayloadRouter {
             routed: Counter::new("payload_router_routed"),
             missing: Counter::new("payload_router_missing"),
             rejected: Counter::new("payload_router_rejected"),
+            told: false,
         })
     }
 
@@ -90,7 +93,7 @@ impl HttpFilter for Routing {
 impl Routing {
     fn advance(
         &mut self,
-        shared: &PayloadRouter,
+        shared: &mut PayloadRouter,
         request: &mut Request,
         len: usize,
         end: bool,
@@ -119,7 +122,8 @@ impl Routing {
             }
         }
         // Also without a key: the caller's own header may have chosen the route.
-        if !request.clear_route_cache() {
+        if !request.clear_route_cache() && !shared.told {
+            shared.told = true;
             waypoint_sdk::warn!("this host does not choose a route again");
         }
         Flow::Continue

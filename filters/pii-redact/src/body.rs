@@ -158,11 +158,8 @@ impl Plain {
         let to = &mut self.redactor;
         match &mut self.format {
             Format::Begin(first) => {
-                let needed = if self.manner.kind == Kind::Unknown {
-                    SNIFFED_BYTES
-                } else {
-                    MARK_BYTES
-                };
+                let needed =
+                    if self.manner.kind == Kind::Unknown { SNIFFED_BYTES } else { MARK_BYTES };
                 let (now, later) = text.split_at(text.len().min(needed - first.len()));
                 first.extend_from_slice(now);
                 if first.len() == needed {
@@ -242,4 +239,4 @@ impl Plain {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,8 +9,8 @@ use crate::body::Limits;
 use crate::detect::Entity;
 use crate::operator::Operator;
 use crate::rules::{Action, Rule, Rules};
-pub(crate) use choice::HeaderChoice;
 use choice::EntityEntry;
+pub(crate) use choice::HeaderChoice;
 
 /// An HMAC key shorter than that can be guessed, in bytes.
 const SALT_BYTES_MIN: usize = 16;
@@ -191,9 +191,9 @@ impl Config {
             if rule.is_some() {
                 return Err(ConfigError::at(path("type"), "this entity is named twice"));
             }
-            let operator = self.operator(entry).map_err(|(field, reason)| {
-                ConfigError::at(path(field), reason)
-            })?;
+            let operator = self
+                .operator(entry)
+                .map_err(|(field, reason)| ConfigError::at(path(field), reason))?;
             *rule = Some(Rule { action: entry.action.unwrap_or(self.action), operator });
         }
         let allow = self.allow.iter().map(|text| text.clone().into_bytes()).collect();

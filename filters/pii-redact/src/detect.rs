@@ -153,9 +153,9 @@ impl<'a> Search<'a> {
         if self.wanted.contains(entity)
             && let Some(end) = find(&self.window)?
         {
-            let better = self.best.is_none_or(|best| {
-                best.end < end || best.end == end && entity < best.entity
-            });
+            let better = self
+                .best
+                .is_none_or(|best| best.end < end || best.end == end && entity < best.entity);
             if better {
                 self.best = Some(Match { entity, end });
             }

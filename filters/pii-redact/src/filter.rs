@@ -188,11 +188,7 @@ impl PiiRedact {
         Flow::Continue
     }
 
-    fn redact_headers(
-        &self,
-        headers: Headers,
-        all: &[(String, Vec<u8>)],
-    ) -> Result<(), Blocked> {
+    fn redact_headers(&self, headers: Headers, all: &[(String, Vec<u8>)]) -> Result<(), Blocked> {
         let mut values = Values::new(Rc::clone(&self.rules));
         let mut done: Vec<&str> = Vec::new();
         for (name, _) in all.iter().filter(|(name, _)| heads::is_scanned(&self.settings, name)) {

@@ -14,15 +14,56 @@ use crate::scanner::Blocked;
 /// Headers that are never scanned unless they are named: the protocol's own, tokens, and those that
 /// tell other proxies who called. Sorted.
 const SAFE_HEADERS: [&str; 50] = [
-    "accept", "accept-charset", "accept-encoding", "accept-language", "accept-ranges", "age",
-    "allow", "alt-svc", "authorization", "cache-control", "cf-connecting-ip", "connection",
-    "content-digest", "content-encoding", "content-length", "content-md5", "content-range",
-    "content-type", "date", "digest", "etag", "expect", "expires", "forwarded", "host",
-    "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since",
-    "last-modified", "proxy-authorization", "range", "repr-digest", "retry-after", "server",
-    "strict-transport-security", "te", "trailer", "transfer-encoding", "true-client-ip", "upgrade",
-    "user-agent", "vary", "via", "www-authenticate", "x-real-ip", "x-request-id",
-    "traceparent", "tracestate",
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "accept-ranges",
+    "age",
+    "allow",
+    "alt-svc",
+    "authorization",
+    "cache-control",
+    "cf-connecting-ip",
+    "connection",
+    "content-digest",
+    "content-encoding",
+    "content-length",
+    "content-md5",
+    "content-range",
+    "content-type",
+    "date",
+    "digest",
+    "etag",
+    "expect",
+    "expires",
+    "forwarded",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-modified",
+    "proxy-authorization",
+    "range",
+    "repr-digest",
+    "retry-after",
+    "server",
+    "strict-transport-security",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "true-client-ip",
+    "upgrade",
+    "user-agent",
+    "vary",
+    "via",
+    "www-authenticate",
+    "x-real-ip",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
 ];
 /// The same, by the beginning of their name.
 const SAFE_FAMILIES: [&str; 6] =
@@ -62,8 +103,7 @@ impl Values {
     /// The value of a header as it may leave; its name is its context. Percent escapes are decoded
     /// for the scan.
     pub(crate) fn header(&mut self, name: &str, value: &[u8]) -> Result<Vec<u8>, Blocked> {
-        let escape: Escape =
-            if ADDRESS_HEADERS.contains(&name) { form::escape } else { plain };
+        let escape: Escape = if ADDRESS_HEADERS.contains(&name) { form::escape } else { plain };
         self.0.forget();
         self.0.context(name.as_bytes());
         self.0.context(b" ");

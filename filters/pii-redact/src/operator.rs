@@ -80,12 +80,12 @@ fn hash(entity: Entity, text: &[u8], salt: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len() + 16);
     plain.extend_from_slice(entity.name().as_bytes());
     plain.push(0);
-    plain.extend(characters(text).map(|(_, symbol)| symbol.to_ascii_lowercase()).filter(|symbol| {
-        match entity {
+    plain.extend(characters(text).map(|(_, symbol)| symbol.to_ascii_lowercase()).filter(
+        |symbol| match entity {
             Entity::Email | Entity::Ip => *symbol != 0,
             _ => symbol.is_ascii_alphanumeric() || *symbol == b'+',
-        }
-    }));
+        },
+    ));
     let label = entity.label();
     let mut written = label[..label.len() - 1].as_bytes().to_vec();
     written.push(b':');

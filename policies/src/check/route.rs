@@ -1,34 +1,21 @@
 //! Routes: where they attach, and what their rules mean.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
 
-use super::grant::{Reference, permits};
-use super::{Checker, gateway::Placed};
-use crate::model::{
-    Backend, BackendFault, FilterKey, HeaderEdits, Hostname, ResourceKey, Rule, ServicePortKey,
-};
+use super::Checker;
+use super::gateway::Placed;
+use super::rule::Ready;
+use crate::model::{Hostname, ServicePortKey};
 use crate::nearest::nearest;
 use crate::problem::Problem;
+use crate::resource::Held;
 use crate::resource::gateway::{FromNamespaces, Gateway};
-use crate::resource::route::{
-    BackendRef, HeaderModifier, HttpRoute, ParentRef, PathMatchType, RouteFilter, RouteMatch,
-    RouteRule, ValueMatchType,
-};
+use crate::resource::route::{HttpRoute, ParentRef};
 use crate::resource::service::Service;
-use crate::resource::{Held, filter};
-use crate::route::{Match, PathMatch, Seniority, TextMatch, intersect};
-use crate::text::{Format, GatewayDuration, Parsed, RegexText};
+use crate::route::{TableBuilder, intersect};
 
-/// A rule with its matches, ready to be attached.
-struct Ready {
-    rule: Arc<Rule>,
-    matches: Vec<(Match, Seniority)>,
-}
-
-/// Why a route is not accepted by a parent.
-type Refusal = (&'static str, String);
+/// Why a route is not accepted by a parent, or not resolved.
+pub(super) type Refusal = (&'static str, String);
 
 impl<'a> Checker<'a> {
     pub(super) fn routes(&mut self) {
@@ -202,7 +189,7 @@ impl<'a> Checker<'a> {
     /// route are ignored (design decision 11).
     fn attach_to_service(&mut self, key: ServicePortKey, rules: &[Ready]) {
         let table = self.service_routes.entry(key).or_insert_with(|| {
-            let mut table = crate::route::TableBuilder::default();
+            let mut table = TableBuilder::default();
             table.listener(None);
             table
         });
@@ -271,181 +258,6 @@ impl<'a> Checker<'a> {
         self.report.problems.push(problem);
         (reason, message)
     }
-
-    fn rule(
-        &mut self,
-        route: Held<'a, HttpRoute>,
-        index: usize,
-        rule: &RouteRule,
-        faults: &mut Vec<Refusal>,
-    ) -> Ready {
-        let label = rule.name.as_ref().map_or_else(|| index.to_string(), |name| name.0.clone());
-        let key = route.key();
-        let named = self.named_filters(route, index, rule, faults);
-        let backends = rule.backend_refs.iter().enumerate();
-        let mut backends: Vec<Backend> = backends
-            .map(|(number, backend)| {
-                self.backend(
-                    route,
-                    &format!("spec/rules/{index}/backendRefs/{number}"),
-                    backend,
-                    faults,
-                )
-            })
-            .collect();
-        if named.is_none() {
-            // A filter that cannot be found must not be skipped (Gateway API): the rule answers 500.
-            backends.clear();
-        }
-        let (request_headers, response_headers) = edits(&rule.filters);
-        let ready = Rule {
-            id: format!("{}/{}/{label}", key.namespace, key.name).into(),
-            route: key.clone(),
-            filters: self.attached.of_rule(key, named.unwrap_or_default()),
-            request_headers,
-            response_headers,
-            request_timeout: bound(rule.timeouts.request.as_ref()),
-            backend_timeout: bound(rule.timeouts.backend_request.as_ref()),
-            backends,
-        };
-        let seniority = |position| Seniority {
-            created: route.resource.created.clone(),
-            order: route.resource.order,
-            name: (key.namespace.clone(), key.name.clone()),
-            rule: index,
-            position,
-        };
-        let every = [RouteMatch::default()];
-        let written = if rule.matches.is_empty() { &every[..] } else { &rule.matches };
-        let matches = (0..)
-            .zip(written)
-            .filter_map(|(position, when)| Some((compile(when)?, seniority(position))));
-        Ready { rule: Arc::new(ready), matches: matches.collect() }
-    }
-
-    /// Filters that the rule names; `None` when one of them is not there.
-    fn named_filters(
-        &mut self,
-        route: Held<'a, HttpRoute>,
-        index: usize,
-        rule: &RouteRule,
-        faults: &mut Vec<Refusal>,
-    ) -> Option<Vec<FilterKey>> {
-        let mut found = Some(Vec::new());
-        for (number, written) in rule.filters.iter().enumerate() {
-            let Some(extension) = &written.extension_ref else { continue };
-            let (namespace, name) = (route.namespace(), extension.name.0.as_str());
-            let key = ResourceKey {
-                kind: "Filter".into(),
-                namespace: namespace.into(),
-                name: name.into(),
-            };
-            if self.resources.get::<filter::Filter>(namespace, name).is_some() {
-                let key = FilterKey { kind: key.kind, namespace: key.namespace, name: key.name };
-                found.iter_mut().for_each(|found| found.push(key.clone()));
-                continue;
-            }
-            found = None;
-            let message = format!("there is no Filter {namespace}/{name}");
-            faults.push(("InvalidFilter", message.clone()));
-            if self.resources.refused.contains_key(&key) {
-                self.denied_routes.entry(key).or_default().insert(route.key().clone());
-                continue;
-            }
-            let place = route.at(&format!("spec/rules/{index}/filters/{number}/extensionRef/name"));
-            let near = nearest(name, self.resources.names::<filter::Filter>(namespace));
-            let problem = Problem::error("unknown-reference", &place, message).nearest(near);
-            self.report.problems.push(problem.of(route.key()));
-        }
-        found
-    }
-
-    fn backend(
-        &mut self,
-        route: Held<'a, HttpRoute>,
-        at: &str,
-        backend: &BackendRef,
-        faults: &mut Vec<Refusal>,
-    ) -> Backend {
-        let target = self.backend_target(route, at, backend);
-        let target = target.map_err(|(fault, problem)| {
-            let reason = match fault {
-                BackendFault::BackendNotFound => "BackendNotFound",
-                BackendFault::RefNotPermitted => "RefNotPermitted",
-                BackendFault::InvalidKind => "InvalidKind",
-            };
-            faults.push((reason, problem.message.clone()));
-            self.report.problems.push(problem.of(route.key()));
-            fault
-        });
-        let (request_headers, response_headers) = edits(&backend.filters);
-        Backend { weight: backend.weight, target, request_headers, response_headers }
-    }
-
-    fn backend_target(
-        &self,
-        route: Held<'a, HttpRoute>,
-        at: &str,
-        backend: &BackendRef,
-    ) -> Result<ServicePortKey, (BackendFault, Problem)> {
-        let warn = |field: &str, message: String| {
-            Problem::warning("backend", &route.at(&format!("{at}/{field}")), message)
-        };
-        let (kind, group) = (backend.kind.as_str(), backend.group.as_str());
-        if (kind, group) != ("Service", "") {
-            let problem =
-                warn("kind", format!("a backend cannot be a {kind}: its requests get 500"));
-            return Err((
-                BackendFault::InvalidKind,
-                problem.expected("`Service`").nearest(nearest(kind, ["Service"])),
-            ));
-        }
-        let namespace =
-            backend.namespace.as_ref().map_or(route.namespace(), |name| name.0.as_str());
-        let name = backend.name.0.as_str();
-        let reference = Reference {
-            from_kind: "HTTPRoute",
-            from_namespace: route.namespace(),
-            to_kind: "Service",
-            to_namespace: namespace,
-            to_name: name,
-        };
-        // Before anything is said about what is there: another namespace's names are its own.
-        if !permits(self.resources, reference) {
-            let message = format!(
-                "no ReferenceGrant in {namespace} lets routes of {} use Service {name}: its requests get 500",
-                route.namespace()
-            );
-            return Err((BackendFault::RefNotPermitted, warn("namespace", message)));
-        }
-        let port = backend.port.unwrap_or_default();
-        let key = ServicePortKey { namespace: namespace.to_owned(), name: name.to_owned(), port };
-        if self.services.contains_key(&key) {
-            return Ok(key);
-        }
-        let problem = match self.resources.get::<Service>(namespace, name) {
-            None => {
-                let near = nearest(name, self.resources.names::<Service>(namespace));
-                warn(
-                    "name",
-                    format!("there is no Service {namespace}/{name}: its requests get 500"),
-                )
-                .nearest(near)
-            }
-            Some(service) => {
-                let ports: Vec<String> =
-                    service.spec.ports.iter().map(|port| port.port.to_string()).collect();
-                warn(
-                    "port",
-                    format!(
-                        "Service {namespace}/{name} has no TCP port {port}: its requests get 500"
-                    ),
-                )
-                .expected(crate::read::one_of(ports.iter().map(String::as_str)))
-            }
-        };
-        Err((BackendFault::BackendNotFound, problem))
-    }
 }
 
 /// Whether a parentRef names this listener.
@@ -467,63 +279,4 @@ fn allows(placed: &Placed<'_>, route: Held<'_, HttpRoute>) -> bool {
     };
     from && (allowed.kinds.is_empty()
         || allowed.kinds.iter().any(|kind| kind.kind == "HTTPRoute" && group(&kind.group)))
-}
-
-/// `0s` means without bound (GEP-1742).
-fn bound(duration: Option<&Parsed<GatewayDuration>>) -> Option<Duration> {
-    duration.map(|duration| duration.0).filter(|duration| !duration.is_zero())
-}
-
-/// What a match means. Expressions were checked when they were read; one that does not compile
-/// would never match.
-fn compile(when: &RouteMatch) -> Option<Match> {
-    let text = |kind: ValueMatchType, value: &str| {
-        Some(match kind {
-            ValueMatchType::Exact => TextMatch::Exact(value.to_owned()),
-            ValueMatchType::RegularExpression => TextMatch::Regex(RegexText::parse(value).ok()?),
-        })
-    };
-    let path = match when.path.kind {
-        PathMatchType::Exact => PathMatch::Exact(when.path.value.clone()),
-        PathMatchType::PathPrefix => PathMatch::prefix(&when.path.value),
-        PathMatchType::RegularExpression => {
-            PathMatch::Regex(RegexText::parse(&when.path.value).ok()?)
-        }
-    };
-    let headers = when
-        .headers
-        .iter()
-        .map(|header| Some((header.name.0.clone(), text(header.kind, &header.value)?)));
-    let query = when
-        .query_params
-        .iter()
-        .map(|query| Some((query.name.clone(), text(query.kind, &query.value)?)));
-    Some(Match {
-        path,
-        method: when.method.map(Into::into),
-        headers: headers.collect::<Option<_>>()?,
-        query: query.collect::<Option<_>>()?,
-    })
-}
-
-/// Header edits of a list of filters: request side, response side.
-fn edits(filters: &[RouteFilter]) -> (HeaderEdits, HeaderEdits) {
-    let first = |pick: fn(&RouteFilter) -> Option<&HeaderModifier>| {
-        filters.iter().find_map(pick).map(header_edits).unwrap_or_default()
-    };
-    (
-        first(|filter| filter.request_header_modifier.as_ref()),
-        first(|filter| filter.response_header_modifier.as_ref()),
-    )
-}
-
-fn header_edits(written: &HeaderModifier) -> HeaderEdits {
-    let pairs = |edits: &[crate::resource::route::HeaderEdit]| {
-        edits.iter().map(|edit| (edit.name.0.clone(), edit.value.0.clone())).collect()
-    };
-    HeaderEdits {
-        set: pairs(&written.set),
-        add: pairs(&written.add),
-        remove: written.remove.iter().map(|name| name.0.clone()).collect(),
-    }
 }

@@ -1,20 +1,19 @@
 //! What a schema cannot say: rules between the fields of one resource.
 
-use std::collections::BTreeSet;
+mod route;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::model::ModuleSource;
 use crate::problem::Problem;
 use crate::resource::filter::{Filter, TargetRef};
 use crate::resource::gateway::{Gateway, ListenerProtocol};
-use crate::resource::route::{
-    HttpRoute, PathMatchType, RouteFilter, RouteFilterType, RouteMatch, RouteRule, ValueMatchType,
-};
 use crate::resource::secret::{Secret, TLS_SECRET};
 use crate::resource::service::{AddressType, EndpointSlice, SERVICE_NAME_LABEL, Service};
 use crate::resource::wasm_plugin::{EnvSource, WasmPlugin};
 use crate::resource::{Origin, Resource, Spec};
-use crate::text::{EnvironmentName, Format, RegexText, check_path};
+use crate::text::{EnvironmentName, Format};
 
 /// WebAssembly's page, in bytes: memory is given in whole pages.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -71,10 +70,7 @@ impl Rules<'_> {
         let mut names = BTreeSet::new();
         for (index, listener) in gateway.listeners.iter().enumerate() {
             let at = format!("spec/listeners/{index}");
-            if !names.insert(&listener.name.0) {
-                let message = format!("the listener `{}` is there twice", listener.name.0);
-                self.error("duplicate-name", &format!("{at}/name"), message, None);
-            }
+            self.unique(&mut names, &listener.name.0, "the listener", &format!("{at}/name"));
             match (listener.protocol, &listener.tls) {
                 (ListenerProtocol::Http, Some(_)) => {
                     let message = "an HTTP listener has no `tls`";
@@ -108,6 +104,20 @@ impl Rules<'_> {
         }
     }
 
+    /// A name that must be unique among its like.
+    fn unique<T: Ord + std::fmt::Display>(
+        &mut self,
+        seen: &mut BTreeSet<T>,
+        name: T,
+        what: &str,
+        path: &str,
+    ) {
+        let message = format!("{what} `{name}` is there twice");
+        if !seen.insert(name) {
+            self.error("duplicate-name", path, message, None);
+        }
+    }
+
     /// A field with one right value, whose type is open in the API.
     fn only(&mut self, path: &str, written: &str, right: &str) {
         if written != right {
@@ -124,186 +134,6 @@ impl Rules<'_> {
         }
     }
 
-    fn route(&mut self, route: &HttpRoute) {
-        for (index, parent) in route.parent_refs.iter().enumerate() {
-            let at = format!("spec/parentRefs/{index}");
-            match parent.kind.as_str() {
-                "Service" => self.only(&format!("{at}/group"), &parent.group, ""),
-                "Gateway" => {
-                    self.only(&format!("{at}/group"), &parent.group, "gateway.networking.k8s.io")
-                }
-                other => {
-                    let problem = Problem::error(
-                        "unknown-value",
-                        &self.origin.at(&format!("{at}/kind")),
-                        format!("unknown value `{other}`"),
-                    );
-                    let near = crate::nearest::nearest(other, ["Gateway", "Service"]);
-                    self.problems.push(problem.expected("`Gateway` or `Service`").nearest(near));
-                }
-            }
-        }
-        let mut names = BTreeSet::new();
-        for (index, rule) in route.rules.iter().enumerate() {
-            let at = format!("spec/rules/{index}");
-            if let Some(name) = &rule.name
-                && !names.insert(&name.0)
-            {
-                let message = format!("the rule `{}` is there twice", name.0);
-                self.error("duplicate-name", &format!("{at}/name"), message, None);
-            }
-            self.rule(&at, rule);
-        }
-    }
-
-    fn rule(&mut self, at: &str, rule: &RouteRule) {
-        for (index, when) in rule.matches.iter().enumerate() {
-            self.route_match(&format!("{at}/matches/{index}"), when);
-        }
-        self.route_filters(at, &rule.filters, true);
-        for (index, backend) in rule.backend_refs.iter().enumerate() {
-            let at = format!("{at}/backendRefs/{index}");
-            self.route_filters(&at, &backend.filters, false);
-            if backend.kind == "Service" && backend.port.is_none() {
-                self.error(
-                    "missing-field",
-                    &at,
-                    "the field `port` is missing",
-                    Some("the port of the Service"),
-                );
-            }
-        }
-        let bound = |duration: &Option<crate::text::Parsed<_>>| {
-            duration
-                .as_ref()
-                .map(|duration| duration.0)
-                .filter(|d: &std::time::Duration| !d.is_zero())
-        };
-        let (request, backend) =
-            (bound(&rule.timeouts.request), bound(&rule.timeouts.backend_request));
-        if let (Some(request), Some(backend)) = (request, backend)
-            && backend > request
-        {
-            let message = "`backendRequest` is longer than `request`";
-            self.error(
-                "timeouts",
-                &format!("{at}/timeouts/backendRequest"),
-                message,
-                Some("at most the time of `request`"),
-            );
-        }
-    }
-
-    fn route_match(&mut self, at: &str, when: &RouteMatch) {
-        let path = match when.path.kind {
-            PathMatchType::RegularExpression => RegexText::parse(&when.path.value).map(drop),
-            PathMatchType::Exact | PathMatchType::PathPrefix => check_path(&when.path.value),
-        };
-        if let Err(message) = path {
-            self.error("format", &format!("{at}/path/value"), message, None);
-        }
-        let mut names = BTreeSet::new();
-        for (index, header) in when.headers.iter().enumerate() {
-            let at = format!("{at}/headers/{index}");
-            if !names.insert(header.name.0.as_str()) {
-                let message = format!("the header `{}` is there twice", header.name.0);
-                self.error("duplicate-name", &format!("{at}/name"), message, None);
-            }
-            self.expression(&at, header.kind, &header.value);
-        }
-        let mut keys = BTreeSet::new();
-        for (index, query) in when.query_params.iter().enumerate() {
-            let at = format!("{at}/queryParams/{index}");
-            if !keys.insert(query.name.as_str()) {
-                let message = format!("the query parameter `{}` is there twice", query.name);
-                self.error("duplicate-name", &format!("{at}/name"), message, None);
-            }
-            self.expression(&at, query.kind, &query.value);
-        }
-    }
-
-    fn expression(&mut self, at: &str, kind: ValueMatchType, value: &str) {
-        if kind == ValueMatchType::RegularExpression
-            && let Err(message) = RegexText::parse(value)
-        {
-            self.error("format", &format!("{at}/value"), message, Some(RegexText::EXPECTED));
-        }
-    }
-
-    fn route_filters(&mut self, at: &str, filters: &[RouteFilter], on_rule: bool) {
-        let mut kinds = BTreeSet::new();
-        for (index, filter) in filters.iter().enumerate() {
-            let at = format!("{at}/filters/{index}");
-            let fields = [
-                (
-                    RouteFilterType::RequestHeaderModifier,
-                    "requestHeaderModifier",
-                    filter.request_header_modifier.is_some(),
-                ),
-                (
-                    RouteFilterType::ResponseHeaderModifier,
-                    "responseHeaderModifier",
-                    filter.response_header_modifier.is_some(),
-                ),
-                (RouteFilterType::ExtensionRef, "extensionRef", filter.extension_ref.is_some()),
-            ];
-            for (kind, field, is_set) in fields {
-                if is_set && kind != filter.kind {
-                    let message = format!("`{field}` is set, but `type` is another one");
-                    self.error("filter-type", &format!("{at}/{field}"), message, None);
-                }
-                if !is_set && kind == filter.kind {
-                    let message = format!("the field `{field}` is missing");
-                    self.error("missing-field", &format!("{at}/type"), message, None);
-                }
-            }
-            if filter.kind != RouteFilterType::ExtensionRef && !kinds.insert(filter.kind) {
-                let message = "a filter of this type is there twice";
-                self.error("duplicate-name", &format!("{at}/type"), message, None);
-            }
-            self.route_filter_fields(&at, filter, on_rule);
-        }
-    }
-
-    fn route_filter_fields(&mut self, at: &str, filter: &RouteFilter, on_rule: bool) {
-        if let Some(extension) = &filter.extension_ref {
-            let at = format!("{at}/extensionRef");
-            self.only(&format!("{at}/group"), &extension.group, "waypoint.rs");
-            self.only(&format!("{at}/kind"), &extension.kind, "Filter");
-            if !on_rule {
-                self.error(
-                    "unsupported",
-                    &at,
-                    "an `extensionRef` on a backend is not supported yet",
-                    None,
-                );
-            }
-        }
-        for (field, edits) in [
-            ("requestHeaderModifier", &filter.request_header_modifier),
-            ("responseHeaderModifier", &filter.response_header_modifier),
-        ] {
-            let Some(edits) = edits else { continue };
-            let mut names = BTreeSet::new();
-            let sets =
-                (0..).zip(&edits.set).map(|(i, edit)| (format!("set/{i}/name"), &edit.name.0));
-            let adds =
-                (0..).zip(&edits.add).map(|(i, edit)| (format!("add/{i}/name"), &edit.name.0));
-            let removes =
-                (0..).zip(&edits.remove).map(|(i, name)| (format!("remove/{i}"), &name.0));
-            for (path, name) in sets.chain(adds).chain(removes) {
-                if !names.insert(name.as_str()) {
-                    let message = format!("the header `{name}` is edited twice");
-                    self.error("duplicate-name", &format!("{at}/{field}/{path}"), message, None);
-                }
-                if name == http::header::HOST {
-                    let message = "the host cannot be edited as a header";
-                    self.error("format", &format!("{at}/{field}/{path}"), message, None);
-                }
-            }
-        }
-    }
-
     fn service(&mut self, service: &Service) {
         let (mut names, mut ports) = (BTreeSet::new(), BTreeSet::new());
         for (index, port) in service.ports.iter().enumerate() {
@@ -311,22 +141,15 @@ impl Rules<'_> {
             if port.name.is_empty() && service.ports.len() > 1 {
                 let message = "with more than one port each needs a `name`";
                 self.error("missing-field", &at, message, None);
-            } else if !names.insert(&port.name) {
-                let message = format!("the port `{}` is there twice", port.name);
-                self.error("duplicate-name", &format!("{at}/name"), message, None);
+            } else {
+                self.unique(&mut names, &port.name, "the port", &format!("{at}/name"));
             }
-            if !ports.insert((port.port, port.protocol as u8)) {
-                let message = format!("the port {} is there twice", port.port);
-                self.error("duplicate-name", &format!("{at}/port"), message, None);
-            }
+            let number = format!("{}/{:?}", port.port, port.protocol).to_uppercase();
+            self.unique(&mut ports, number, "the port", &format!("{at}/port"));
         }
     }
 
-    fn slice(
-        &mut self,
-        slice: &EndpointSlice,
-        labels: &std::collections::BTreeMap<String, String>,
-    ) {
+    fn slice(&mut self, slice: &EndpointSlice, labels: &BTreeMap<String, String>) {
         if !labels.contains_key(SERVICE_NAME_LABEL) {
             let message = format!(
                 "the label `{SERVICE_NAME_LABEL}` is missing: no Service has these endpoints"

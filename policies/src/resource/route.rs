@@ -1,5 +1,7 @@
 //! `HTTPRoute`.
 
+use std::time::Duration;
+
 use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -288,11 +290,31 @@ fn one() -> u32 {
 }
 
 /// How long things may take; `0s` = without bound.
+///
+/// # Source
+///
+/// Gateway API, GEP-1742.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Timeouts {
     /// From the request's head to the end of the response.
-    pub request: Option<Parsed<GatewayDuration>>,
+    request: Option<Parsed<GatewayDuration>>,
     /// One attempt, until its response's head.
-    pub backend_request: Option<Parsed<GatewayDuration>>,
+    backend_request: Option<Parsed<GatewayDuration>>,
+}
+
+impl Timeouts {
+    /// The bound of the whole request.
+    pub(crate) fn request(&self) -> Option<Duration> {
+        bound(self.request.as_ref())
+    }
+
+    /// The bound of one attempt.
+    pub(crate) fn backend_request(&self) -> Option<Duration> {
+        bound(self.backend_request.as_ref())
+    }
+}
+
+fn bound(duration: Option<&Parsed<GatewayDuration>>) -> Option<Duration> {
+    duration.map(|duration| duration.0).filter(|duration| !duration.is_zero())
 }

@@ -90,20 +90,22 @@ impl From<PluginPhase> for model::Phase {
 
 /// What happens to a request whose filter failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum FailStrategy {
     #[default]
-    FailClose,
-    FailOpen,
-    FailReload,
+    #[serde(rename = "FAIL_CLOSE")]
+    Close,
+    #[serde(rename = "FAIL_OPEN")]
+    Open,
+    #[serde(rename = "FAIL_RELOAD")]
+    Reload,
 }
 
 impl From<FailStrategy> for model::FailurePolicy {
     fn from(strategy: FailStrategy) -> Self {
         match strategy {
-            FailStrategy::FailClose => Self::Closed,
-            FailStrategy::FailOpen => Self::Open,
-            FailStrategy::FailReload => Self::Reload,
+            FailStrategy::Close => Self::Closed,
+            FailStrategy::Open => Self::Open,
+            FailStrategy::Reload => Self::Reload,
         }
     }
 }

@@ -73,9 +73,10 @@ impl Escape {
 }
 
 fn hex(digits: &[u8]) -> Option<u32> {
-    digits.get(..4)?.iter().try_fold(0, |all, &digit| {
-        Some(all << 4 | char::from(digit).to_digit(16)?)
-    })
+    digits
+        .get(..4)?
+        .iter()
+        .try_fold(0, |all, &digit| Some(all << 4 | char::from(digit).to_digit(16)?))
 }
 
 fn simple(byte: u8) -> char {

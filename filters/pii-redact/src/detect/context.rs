@@ -48,8 +48,7 @@ impl Plain {
     }
 
     fn read(text: &[u8]) -> Self {
-        let mut plain =
-            Self { bytes: [0; BEFORE_BYTES], begins: [false; BEFORE_BYTES], len: 0 };
+        let mut plain = Self { bytes: [0; BEFORE_BYTES], begins: [false; BEFORE_BYTES], len: 0 };
         let (mut rest, mut before) = (text, b' ');
         while !rest.is_empty() {
             let (symbol, len) = match fold(rest) {
@@ -93,7 +92,8 @@ mod tests {
         {
             assert!(contains(text.as_bytes(), &MY_NUMBER), "{text}");
         }
-        for text in ["マイナンバー", "マイナンバーカード", "ﾏｲﾅﾝﾊﾞｰ", "私の個人番号は"] {
+        for text in ["マイナンバー", "マイナンバーカード", "ﾏｲﾅﾝﾊﾞｰ", "私の個人番号は"]
+        {
             assert!(contains(text.as_bytes(), &MY_NUMBER), "{text}");
         }
         for text in ["classname", "passNumber", "a mission"] {

@@ -31,7 +31,8 @@ pub(crate) fn find(
 }
 
 fn is_valid(digits: &[u8]) -> bool {
-    let sum: u32 = digits.iter().zip(WEIGHTS).map(|(&digit, weight)| u32::from(digit) * weight).sum();
+    let sum: u32 =
+        digits.iter().zip(WEIGHTS).map(|(&digit, weight)| u32::from(digit) * weight).sum();
     let check = match sum % 11 {
         0 | 1 => 0,
         rest => 11 - rest,

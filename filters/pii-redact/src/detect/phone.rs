@@ -102,9 +102,7 @@ fn is_national(
         (0, 11) => Ok(digits[1] != 0 && TRUNK_11.contains(&groups)),
         (0, 10) if !whole => Ok(digits[1] != 0 && TRUNK_10.contains(&groups)),
         (1, 11) => Ok(groups == [1, 3, 3, 4, 0, 0] && is_north_american(&digits[1..])),
-        (2..=9, 10) if !whole => {
-            Ok(groups == [3, 3, 4, 0, 0, 0] && is_north_american(digits))
-        }
+        (2..=9, 10) if !whole => Ok(groups == [3, 3, 4, 0, 0, 0] && is_north_american(digits)),
         // Ten digits in one piece may be anything: their name must stand near.
         (0, 10) if digits[1] != 0 => named(window, place, number.end(count)),
         (2..=9, 10) if is_north_american(digits) => named(window, place, number.end(count)),
@@ -176,7 +174,8 @@ fn is_country(first: u8, second: u8, third: u8) -> bool {
         (3, 5 | 7 | 8) | (4, 2) | (5, 0 | 9) => true,
         (6, 7 | 8 | 9) => true,
         (8, 0 | 5 | 7 | 8) => true,
-        (9, 6 | 7 | 9) => true,
+        (9, 6 | 7) => third != 9,
+        (9, 9) => matches!(third, 2..=6 | 8),
         _ => false,
     }
 }

@@ -1,0 +1,11 @@
+//! Tests of the public surface, one file per subject.
+
+mod diagnostics;
+mod filters;
+mod grants;
+mod merging;
+mod port_table;
+mod robustness;
+mod routing;
+mod schema;
+mod support;

@@ -1,0 +1,122 @@
+//! No text makes the reader panic, hang or eat memory.
+
+use std::collections::BTreeMap;
+
+use waypoint_policies::{DEPTH_MAX, NODES_MAX, Resources, check, merge, read, render};
+
+use crate::support::file;
+
+/// A small generator of numbers, so that a failure can be repeated (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let number = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
+        usize::try_from(number).unwrap() % bound.max(1)
+    }
+}
+
+/// What YAML and JSON are made of, and what breaks them.
+const PIECES: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    ": ",
+    "- ",
+    "\n",
+    "\n  ",
+    "\t",
+    "---\n",
+    "...\n",
+    "\"",
+    "'",
+    "|",
+    ">",
+    ">-\n",
+    "&a ",
+    "*a",
+    "<<: *a",
+    "!!str ",
+    "!x ",
+    "? ",
+    "#",
+    "%YAML 1.2\n",
+    "@",
+    "`",
+    "~",
+    "null",
+    "\u{feff}",
+    "\u{0}",
+    "\u{85}",
+    "é",
+    "\u{1f600}",
+    "\\",
+    "\\u12",
+    "\r",
+    "\r\n",
+    "0x",
+    "1e999",
+    "-",
+    "=",
+    "%",
+    "spec:",
+    "kind: List",
+    "{---",
+    "...",
+    "? - : -",
+];
+
+fn mutate(text: &str, dice: &mut Dice) -> String {
+    let mut letters: Vec<char> = text.chars().collect();
+    for _ in 0..=dice.below(4) {
+        let at = dice.below(letters.len() + 1);
+        let length = dice.below(40).min(letters.len() - at);
+        match dice.below(5) {
+            0 => drop(letters.drain(at..at + length)),
+            1 => letters.truncate(at),
+            2 => {
+                let copy: Vec<char> = letters[at..at + length].to_vec();
+                let to = dice.below(letters.len() + 1);
+                letters.splice(to..to, copy);
+            }
+            _ => {
+                let piece = PIECES[dice.below(PIECES.len())];
+                letters.splice(at..at, piece.chars());
+            }
+        }
+    }
+    letters.into_iter().collect()
+}
+
+fn corpus() -> Vec<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/diagnostics");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let texts = paths.iter().filter(|path| !path.to_string_lossy().ends_with(".snap"));
+    texts.map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()).collect()
+}
+
+#[test]
+fn whatever_is_written_reading_and_checking_end_without_a_panic() {
+    let rounds = std::env::var("ROUNDS").map_or(2_000, |rounds| rounds.parse().unwrap());
+    let corpus = corpus();
+    let mut dice = Dice(0x5EED);
+    for round in 0..rounds {
+        let text = mutate(&corpus[dice.below(corpus.len())], &mut dice);
+        let path = if round % 4 == 0 { "fuzz.json" } else { "fuzz.yaml" };
+        if std::env::var("ROUNDS").is_ok() {
+            std::fs::write("/tmp/policies-last-fuzz", &text).unwrap();
+        }
+        let reading = read(&[file(path, &text)]);
+        let _ = render(&reading.problems);
+        let checked = check(&merge(&Resources::default(), reading), &BTreeMap::new());
+        let _ = render(&checked.problems);
+    }
+}
