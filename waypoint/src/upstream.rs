@@ -172,3 +172,6 @@ impl Cluster {
         retry::send(self, request, deadlines).await
     }
 }
+
+#[cfg(test)]
+mod tests;
