@@ -5,11 +5,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::origin::{Origin, Peer};
+use super::origin::{Ending, Origin, Peer};
 use super::*;
 
 /// An origin that writes `response` after a head and then does `then` with the connection.
-async fn origin(bench: &Bench, response: &'static str, then: fn(Peer) -> ()) -> Origin {
+async fn origin(bench: &Bench, response: &'static str, then: Ending) -> Origin {
     Origin::start(bench, move |mut peer, _| async move {
         peer.head().await;
         peer.write(response).await;
@@ -22,7 +22,7 @@ async fn origin(bench: &Bench, response: &'static str, then: fn(Peer) -> ()) -> 
 
 #[tokio::test]
 async fn a_body_that_is_cut_is_an_error_and_never_a_clean_end() {
-    let cases: [(&str, fn(Peer), BodyError); 5] = [
+    let cases: [(&str, Ending, BodyError); 5] = [
         ("content-length: 9\r\n\r\nhello", drop, BodyError::UpstreamTruncated),
         ("transfer-encoding: chunked\r\n\r\n9\r\nhello", drop, BodyError::UpstreamTruncated),
         ("transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", drop, BodyError::UpstreamTruncated),

@@ -54,6 +54,9 @@ impl Origin {
     }
 }
 
+/// How a connection ends: closed by `drop`, or by [`Peer::reset`].
+pub(super) type Ending = fn(Peer);
+
 /// One accepted connection.
 pub(super) struct Peer {
     pub(super) stream: TcpStream,

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use tokio::sync::mpsc;
 
-use super::origin::{Origin, Peer, black_hole, refusing};
+use super::origin::{Ending, Origin, Peer, black_hole, refusing};
 use super::*;
 use crate::upstream::UpstreamPeer;
 
@@ -101,7 +101,7 @@ async fn a_connection_that_was_closed_while_idle_is_not_used() {
 
 #[tokio::test]
 async fn a_death_before_or_within_the_first_answer_is_not_tried_again() {
-    let cases: [(&str, fn(Peer)); 3] =
+    let cases: [(&str, Ending); 3] =
         [("", drop), ("", Peer::reset), ("HTTP/1.1 200 OK\r\ncontent-le", drop)];
     for (written, end) in cases {
         let bench = Bench::new(UpstreamLimits::default());
