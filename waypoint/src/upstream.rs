@@ -175,3 +175,6 @@ impl Cluster {
         retry::send(self, permitted.into_request(), deadlines).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,9 +11,10 @@ use tokio::net::TcpStream;
 use super::UpstreamError;
 use super::balance::Endpoint;
 
-/// How long sent bytes may stay unacknowledged before the kernel gives the connection up: a peer
-/// that vanished without a word must not hold a shared connection for a quarter of an hour.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
+/// How long sent bytes may stay unacknowledged, or the endpoint's window closed, before the kernel
+/// gives the connection up: a peer that vanished without a word must not hold a shared connection
+/// for a quarter of an hour.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
 /// When the kernel begins to probe a silent connection, and how often.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);

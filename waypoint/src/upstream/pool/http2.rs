@@ -137,7 +137,8 @@ impl Http2Pool {
         Ok(Turn::Wait(granted))
     }
 
-    /// Gives streams to those who wait; makes a connection if some still do.
+    /// Gives streams to those who wait; makes a connection if some still do. Called whenever a
+    /// stream or a connection came or went.
     fn serve(&self, mut state: parking_lot::MutexGuard<'_, State>, endpoint: &Arc<Endpoint>) {
         while 0 < state.queue.len()
             && let Some(lease) = state.lease(endpoint, self.streams_max)
@@ -146,6 +147,9 @@ impl Http2Pool {
                 lease.endpoint = None; // Not through its drop: the lock is held.
                 state.end_stream(lease.line);
             }
+        }
+        if !state.keeping {
+            state.lines.retain(|line| 0 < line.streams);
         }
         // Every connection being made brings room for a whole set of streams.
         let coming = state.connecting * self.streams_max;
@@ -160,9 +164,7 @@ impl Http2Pool {
     fn release(&self, endpoint: &Arc<Endpoint>, line: u64) {
         let mut state = self.state.lock();
         state.end_stream(line);
-        if 0 < state.queue.len() {
-            self.serve(state, endpoint);
-        }
+        self.serve(state, endpoint);
     }
 
     /// A connection has been made.
@@ -236,15 +238,11 @@ impl State {
     }
 
     fn end_stream(&mut self, id: u64) {
-        let Some(index) = self.lines.iter().position(|line| line.id == id) else { return };
-        let line = &mut self.lines[index];
+        let Some(line) = self.lines.iter_mut().find(|line| line.id == id) else { return };
         line.streams -= 1;
         line.used = true;
         if line.streams == 0 {
             line.idle_since = Instant::now();
-            if !self.keeping {
-                self.lines.swap_remove(index);
-            }
         }
     }
 }
