@@ -186,7 +186,7 @@ impl App {
         let builder = state.builder(&settings)?;
         let (mut reloader, trigger) =
             Reloader::new(builder, Arc::clone(&status), Arc::clone(&metrics));
-        let report = reloader.build(&mut sockets).await;
+        let report = reloader.first(&mut sockets, settings.partial).await;
         refused_at_start(&report, settings.partial)?;
 
         let watcher = settings

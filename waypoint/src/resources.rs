@@ -24,7 +24,7 @@ use crate::drain::Closing;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 
-pub use build::{Builder, Parts};
+pub use build::{Builder, Built, Parts};
 pub use files::Sources;
 pub use generations::Generations;
 pub use modules::Modules;
@@ -118,15 +118,34 @@ impl Reloader {
         (Self { builder, triggers, status, metrics }, Trigger(sender))
     }
 
+    /// Builds for the first time. Unless `partial`, a problem ends it before anything is bound:
+    /// there is no last good version yet.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe, as [`Reloader::build`].
+    pub async fn first(&mut self, listeners: &mut impl Listeners, partial: bool) -> Report {
+        self.build_if(listeners, |built| partial || built.result == ReloadResult::Applied).await
+    }
+
     /// Builds once, swaps, and reports.
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe: a dropped build leaves the snapshot in force as it is, or swapped.
     pub async fn build(&mut self, listeners: &mut impl Listeners) -> Report {
+        self.build_if(listeners, |_| true).await
+    }
+
+    async fn build_if(
+        &mut self,
+        listeners: &mut impl Listeners,
+        swap: impl Fn(&Built) -> bool,
+    ) -> Report {
         let begun = Instant::now();
         let mut built = self.builder.build().await;
-        if let Some(next) = &built.snapshot {
+        if let Some(next) = built.snapshot.clone().filter(|_| swap(&built)) {
+            let next = &next;
             for (name, error) in listeners.before_swap(next).await {
                 let message = format!("{name} cannot listen: {error}");
                 built.problems.push(Problem::of_file("", &message));
