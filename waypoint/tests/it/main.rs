@@ -1,0 +1,9 @@
+//! The proxy as its users run it: the real binary, real sockets, real Wasm.
+//!
+//! One file per behaviour. Each test starts a waypoint of its own on ports that the kernel picks,
+//! with resources from a string; [`harness`] and [`origin`] hold what they share.
+
+mod harness;
+mod origin;
+
+mod walk;
