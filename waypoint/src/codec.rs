@@ -15,6 +15,9 @@ mod idle;
 mod io;
 mod sending;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
