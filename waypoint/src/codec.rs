@@ -7,15 +7,20 @@
 //! dropped; a FIN after a complete request is a half-close and drops nothing.
 
 pub mod body;
+mod date;
 mod http1;
 mod http2;
 pub mod hygiene;
 mod idle;
 mod io;
+mod sending;
+
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{Request, Response};
 use parking_lot::Mutex;
 use tokio::{
@@ -140,22 +145,21 @@ pub async fn serve<J: Journey>(
     closing: Closing,
     tasks: &Tasks,
 ) {
+    let mut io = io;
     let cut = closing.clone();
     let connection = Connection { info, limits: *limits, journey, closing, tasks: tasks.clone() };
-    unless(cut.cut(), by_protocol(io, connection)).await;
-}
-
-async fn by_protocol<J: Journey>(mut io: Io, connection: Connection<J>) {
     let alpn = connection.info.tls.as_ref().and_then(|tls| tls.alpn);
-    if alpn == Some(Alpn::Http2) {
-        return http2::serve(io, Bytes::new(), connection).await;
-    }
-    let Some((protocol, early)) = first_bytes(&mut io, alpn, &connection).await else {
-        return;
+    let begun = match alpn {
+        Some(Alpn::Http2) => Some((Alpn::Http2, BytesMut::new())),
+        _ => unless(cut.cut(), first_bytes(&mut io, alpn, &connection)).await.flatten(),
     };
-    match protocol {
-        Alpn::Http1 => http1::serve(io, early, connection).await,
-        Alpn::Http2 => http2::serve(io, early.freeze(), connection).await,
+    match begun {
+        Some((Alpn::Http1, early)) => {
+            unless(cut.cut(), http1::serve(io, early, connection)).await;
+        }
+        // It hears of the cut itself, to say so with a GOAWAY.
+        Some((Alpn::Http2, early)) => http2::serve(io, early.freeze(), connection).await,
+        None => {}
     }
 }
 

@@ -1,12 +1,21 @@
-use std::task::{Context, Poll};
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use super::{BodyError, Connection, Io, Journey};
+//! HTTP/2 towards the client.
+//!
+//! One task drives the connection's frames; each stream is a task of its own that any worker may
+//! run. Bytes that come in pass the [`scanner`] first, which counts what `h2` does not.
+//!
+//! ```text
+//! bytes ─► scanner ─► h2 ─► connection ──stream──► task: check ─► journey ─► answer
+//!             │                  │
+//!             └── flood ─────────┴─► GOAWAY (closing, idle, flood, cut)
+//! ```
 
-pub(super) struct RequestBody;
-impl RequestBody {
-    pub(super) fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> { Poll::Ready(None) }
-    pub(super) fn is_end_stream(&self) -> bool { true }
-    pub(super) fn size_hint(&self) -> SizeHint { SizeHint::default() }
-}
-pub(super) async fn serve<J: Journey>(_io: Io, _b: Bytes, _c: Connection<J>) {}
+mod body;
+mod connection;
+mod head;
+mod scanner;
+mod stream;
+
+pub(super) use self::{body::RequestBody, connection::serve};
+
+#[cfg(test)]
+mod tests;

@@ -14,13 +14,13 @@ mod target;
 
 pub(super) use self::{
     framing::{CHUNK_LINE_BYTES_MAX, Framing, chunk_line, content_length, request_framing},
-    head::{HeadBounds, HeadScan, diagnose, field_name, whole_lines},
+    head::{HeadScan, diagnose, field_name, whole_lines},
     headers::{
-        expects_continue, is_connection_specific, is_forbidden_trailer, refuse_connection_specific,
-        take_hop, trailer_fields,
+        expects_continue, is_connection_specific, is_forbidden_trailer, join_cookies,
+        refuse_connection_specific, take_hop, trailer_fields,
     },
     host::{authority_of, host_field},
-    target::{request_uri, target},
+    target::{request_uri, target, to_authority, to_path},
 };
 pub use self::{
     host::authority,

@@ -15,7 +15,7 @@ use http_body::{Body as _, Frame};
 use super::{
     body::{Failed, RequestBody, Returned, Slot},
     decode::{Decoder, Piece},
-    encode::{self, Afterwards, Sending},
+    encode::{self, Afterwards},
     head::{self, Head},
     reader::{BODY_READ_BYTES, HEAD_READ_BYTES, Reader},
     tunnel,
@@ -25,6 +25,7 @@ use crate::codec::{
     Body, Connection, Io, Journey, Refusal, Socket, Tunnel, TunnelIo, Upgrade,
     hygiene::{Framing, HeadScan},
     idle::Stall,
+    sending::{Sending, WrongLength},
 };
 
 /// How much of a request's body that nobody read is read and thrown away, in bytes, so that the
@@ -84,6 +85,12 @@ struct CutShort;
 
 impl From<std::io::Error> for CutShort {
     fn from(_: std::io::Error) -> Self {
+        Self
+    }
+}
+
+impl From<WrongLength> for CutShort {
+    fn from(_: WrongLength) -> Self {
         Self
     }
 }
@@ -279,18 +286,17 @@ impl<J: Journey> Http1<J> {
     }
 
     async fn send_body(&mut self, mut body: Body, sending: Sending) -> Result<(), CutShort> {
-        let mut left = match sending {
-            Sending::Nothing => return Ok(self.writer.flush().await?),
-            Sending::Length(length) => length,
-            Sending::Chunked | Sending::UntilClose => u64::MAX,
-        };
+        if sending == Sending::Nothing {
+            return Ok(self.writer.flush().await?);
+        }
+        let mut remainder = sending.remainder();
         let mut trailers = None;
         while let Some(frame) = self.next_frame(&mut body).await? {
             match frame.into_data() {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => {
-                    left = left.checked_sub(data.len() as u64).ok_or(CutShort)?;
-                    if sending == Sending::Chunked {
+                    remainder.take(data.len())?;
+                    if sending == Sending::Open {
                         encode::chunk_line(self.writer.gathered(), data.len());
                         self.writer.send(data, b"\r\n").await?;
                     } else {
@@ -300,10 +306,9 @@ impl<J: Journey> Http1<J> {
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
-        match sending {
-            Sending::Length(_) if left != 0 => return Err(CutShort),
-            Sending::Chunked => encode::last_chunk(self.writer.gathered(), trailers.as_ref()),
-            _ => {}
+        remainder.end()?;
+        if sending == Sending::Open {
+            encode::last_chunk(self.writer.gathered(), trailers.as_ref());
         }
         Ok(self.writer.flush().await?)
     }

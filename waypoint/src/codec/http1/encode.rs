@@ -1,25 +1,13 @@
-//! From an answer to the bytes of its head, and how its body will be sent.
+//! From an answer to the bytes of its head.
 
-use std::{cell::RefCell, io::Write, time::SystemTime};
+use std::io::Write;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
-use http_body::Body as _;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::codec::{Body, Refusal, hygiene};
+use crate::codec::{Refusal, date::date, hygiene, sending::Sending};
 
 #[cfg(test)]
 mod tests;
-
-/// How an answer's body is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sending {
-    /// The head is the whole answer.
-    Nothing,
-    Length(u64),
-    Chunked,
-    /// To clients of HTTP/1.0, when the length is not known.
-    UntilClose,
-}
 
 /// What becomes of the connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,35 +19,6 @@ pub(super) enum Afterwards {
     Closes,
     /// It becomes a WebSocket.
     Switches,
-}
-
-// === impl Sending ===
-
-impl Sending {
-    /// Decides by what the answer is and by what is known of its body.
-    pub(super) fn of(
-        method: &Method,
-        version: Version,
-        status: StatusCode,
-        headers: &HeaderMap,
-        body: &Body,
-    ) -> Self {
-        if method == Method::HEAD || !may_have_body(status) {
-            return Self::Nothing;
-        }
-        let declared = || hygiene::content_length(headers).ok().flatten();
-        match body.size_hint().exact().or_else(declared) {
-            Some(length) => Self::Length(length),
-            None if version == Version::HTTP_10 => Self::UntilClose,
-            None => Self::Chunked,
-        }
-    }
-}
-
-fn may_have_body(status: StatusCode) -> bool {
-    !status.is_informational()
-        && status != StatusCode::NO_CONTENT
-        && status != StatusCode::NOT_MODIFIED
 }
 
 /// Writes the status line and the fields, those of this hop and `date` added.
@@ -86,11 +45,13 @@ pub(super) fn head(
     }
     match sending {
         Sending::Length(length) => write(out, format_args!("content-length: {length}\r\n")),
-        Sending::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Sending::Open => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Sending::Nothing | Sending::UntilClose => {}
     }
     if !headers.contains_key(header::DATE) && !status.is_informational() {
-        date(out);
+        out.extend_from_slice(b"date: ");
+        out.extend_from_slice(&date());
+        out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(match afterwards {
         Afterwards::Stays => b"\r\n",
@@ -131,23 +92,6 @@ fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
-}
-
-/// Writes `date`, formatted once a second and thread.
-fn date(out: &mut Vec<u8>) {
-    thread_local! {
-        static DATE: RefCell<(u64, Vec<u8>)> = const { RefCell::new((0, Vec::new())) };
-    }
-    let now = SystemTime::now();
-    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    DATE.with_borrow_mut(|(of, line)| {
-        if *of != second || line.is_empty() {
-            *of = second;
-            line.clear();
-            write(line, format_args!("date: {}\r\n", httpdate::HttpDate::from(now)));
-        }
-        out.extend_from_slice(line);
-    });
 }
 
 fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

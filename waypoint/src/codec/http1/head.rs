@@ -3,7 +3,9 @@
 use std::{borrow::Cow, mem::MaybeUninit};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, uri::PathAndQuery,
+};
 
 use crate::codec::{
     CodecLimits, Upgrade,
@@ -89,13 +91,13 @@ fn uri(
 ) -> Result<Uri, Refusal> {
     let target = hygiene::target(method, target)?;
     let authority = match hygiene::authority_of(target.authority.map(str::as_bytes), host)? {
-        Cow::Borrowed(authority) => head.slice_ref(authority.as_bytes()),
-        Cow::Owned(authority) => Bytes::from(authority),
+        Cow::Borrowed(authority) => hygiene::to_authority(head.slice_ref(authority.as_bytes()))?,
+        Cow::Owned(authority) => hygiene::to_authority(authority)?,
     };
     let path = match target.respelled(limits.encoded_slashes)? {
-        None if target.rest == "*" => Bytes::from_static(b"*"),
-        None => head.slice_ref(target.rest.as_bytes()),
-        Some(path) => Bytes::from(path),
+        None if target.rest == "*" => PathAndQuery::from_static("*"),
+        None => hygiene::to_path(head.slice_ref(target.rest.as_bytes()))?,
+        Some(path) => hygiene::to_path(path)?,
     };
     hygiene::request_uri(encrypted, authority, path)
 }

@@ -42,7 +42,11 @@ impl Writer {
     }
 
     /// Sends `data` and then `tail`: at once if there is much, else with the next flush.
-    pub(super) async fn send(&mut self, mut data: Bytes, mut tail: &'static [u8]) -> io::Result<()> {
+    pub(super) async fn send(
+        &mut self,
+        mut data: Bytes,
+        mut tail: &'static [u8],
+    ) -> io::Result<()> {
         if data.len() <= COPIED_BYTES_MAX {
             self.gathered.extend_from_slice(&data);
             self.gathered.extend_from_slice(tail);

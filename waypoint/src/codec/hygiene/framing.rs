@@ -80,7 +80,8 @@ fn decimal(text: &[u8]) -> Result<u64, Refusal> {
     if text.contains(&b',') {
         return Err(Refusal::ContentLengthRepeated);
     }
-    let plain = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || text.first() != Some(&b'0'));
+    let plain =
+        text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || text.first() != Some(&b'0'));
     std::str::from_utf8(text)
         .ok()
         .filter(|_| plain)

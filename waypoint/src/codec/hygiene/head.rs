@@ -105,7 +105,8 @@ pub(in crate::codec) fn field_name(name: &[u8]) -> Result<(), Refusal> {
 
 /// Names what is wrong with a head that the parser refused.
 pub(in crate::codec) fn diagnose(head: &[u8]) -> Refusal {
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines =
+        head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let request = lines.next().map_or(Err(Refusal::RequestLineMalformed), request_line);
     let fields = || lines.filter(|line| !line.is_empty()).try_for_each(field_line);
     request.and_then(|()| fields()).err().unwrap_or(Refusal::FieldMalformed)

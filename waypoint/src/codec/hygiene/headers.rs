@@ -17,13 +17,8 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// What HTTP/1 uses between two neighbours and HTTP/2 does not have.
-const CONNECTION_SPECIFIC: [HeaderName; 5] = [
-    header::CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+const CONNECTION_SPECIFIC: [HeaderName; 5] =
+    [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
 
 /// Fields that `Connection` may not have removed: what frames, routes or authenticates.
 const KEPT_FROM_CONNECTION: [HeaderName; 7] = [
@@ -122,6 +117,18 @@ pub(in crate::codec) fn refuse_connection_specific(headers: &HeaderMap) -> Resul
     let connection = CONNECTION_SPECIFIC.iter().any(|name| headers.contains_key(name));
     let te = headers.get_all(header::TE).iter().any(|te| te != TRAILERS);
     if connection || te { Err(Refusal::ConnectionSpecificField) } else { Ok(()) }
+}
+
+/// Puts the pieces into which HTTP/2 clients cut their cookies back together (RFC 9113, 8.2.3).
+pub(in crate::codec) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let pieces = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let joined = pieces.collect::<Vec<_>>().join(b"; ".as_slice());
+    if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        headers.insert(header::COOKIE, joined);
+    }
 }
 
 /// Whether a field belongs to one connection of HTTP/1 and never to a message that passes on.

@@ -21,10 +21,7 @@ pub(in crate::codec) struct Target<'a> {
 }
 
 /// Reads a target.
-pub(in crate::codec) fn target<'a>(
-    method: &Method,
-    text: &'a str,
-) -> Result<Target<'a>, Refusal> {
+pub(in crate::codec) fn target<'a>(method: &Method, text: &'a str) -> Result<Target<'a>, Refusal> {
     if method == Method::CONNECT {
         return Err(Refusal::ConnectRefused);
     }
@@ -68,16 +65,24 @@ impl Target<'_> {
 /// Puts a checked URI together.
 pub(in crate::codec) fn request_uri(
     encrypted: bool,
-    authority: Bytes,
-    path: Bytes,
+    authority: Authority,
+    path: PathAndQuery,
 ) -> Result<Uri, Refusal> {
     let mut parts = Parts::default();
     parts.scheme = Some(if encrypted { Scheme::HTTPS } else { Scheme::HTTP });
-    parts.authority =
-        Some(Authority::from_maybe_shared(authority).map_err(|_| Refusal::HostMalformed)?);
-    parts.path_and_query =
-        Some(PathAndQuery::from_maybe_shared(path).map_err(|_| Refusal::TargetMalformed)?);
+    parts.authority = Some(authority);
+    parts.path_and_query = Some(path);
     Uri::from_parts(parts).map_err(|_| Refusal::TargetMalformed)
+}
+
+/// Checked bytes as a URI's authority.
+pub(in crate::codec) fn to_authority(bytes: impl Into<Bytes>) -> Result<Authority, Refusal> {
+    Authority::from_maybe_shared(bytes.into()).map_err(|_| Refusal::HostMalformed)
+}
+
+/// Checked bytes as a URI's path and query.
+pub(in crate::codec) fn to_path(bytes: impl Into<Bytes>) -> Result<PathAndQuery, Refusal> {
+    PathAndQuery::from_maybe_shared(bytes.into()).map_err(|_| Refusal::TargetMalformed)
 }
 
 /// Passes visible ASCII without what some parsers read as another character or cut off.

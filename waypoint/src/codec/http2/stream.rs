@@ -1,0 +1,254 @@
+//! One stream: check, journey, answer. A task of its own, on any worker.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::{Body as _, Frame};
+
+use super::{
+    body::RequestBody,
+    head::{self, Checked},
+};
+use crate::codec::{
+    Body, Connection, Journey, Refusal,
+    date::date,
+    hygiene,
+    idle::Stall,
+    sending::{Remainder, Sending, WrongLength},
+};
+
+/// What one piece of an answer asks of the client's window at a time, in bytes. It keeps one stream
+/// from taking the connection's window to itself.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// Why an answer ended before its end.
+enum CutShort {
+    /// The client reset the stream or the connection is gone: nobody is left to tell.
+    Gone,
+    /// The stream must be reset by us.
+    Reset(Reason),
+}
+
+impl From<h2::Error> for CutShort {
+    fn from(_: h2::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<WrongLength> for CutShort {
+    fn from(_: WrongLength) -> Self {
+        Self::Reset(Reason::INTERNAL_ERROR)
+    }
+}
+
+/// Serves one stream to its end.
+pub(super) async fn serve<J: Journey>(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    connection: &Connection<J>,
+) {
+    let (mut parts, receive) = request.into_parts();
+    let limits = &connection.limits;
+    let Checked { expects_continue, length } =
+        match head::check(&mut parts, connection.info.tls.is_some(), limits) {
+            Ok(checked) => checked,
+            Err(refusal) => {
+                connection.journey.refused(&refusal, &connection.info);
+                return refuse(&mut respond, refusal);
+            }
+        };
+    let method = parts.method.clone();
+    let body = if receive.is_end_stream() {
+        Body::empty()
+    } else {
+        // Said at once: a stream has no reader of its own that could wait for the first poll.
+        if expects_continue {
+            let _ = respond.send_informational(informational());
+        }
+        Body::http2(RequestBody::new(receive, length, limits.body_idle_timeout))
+    };
+    let request = Request::from_parts(parts, body);
+    let Some(response) = call(request, &mut respond, connection).await else {
+        return;
+    };
+    answer(response, &method, respond, connection).await;
+}
+
+fn informational() -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::CONTINUE;
+    response
+}
+
+/// The journey's answer; `None` if the stream was reset, and the journey was dropped.
+async fn call<J: Journey>(
+    request: Request<Body>,
+    respond: &mut SendResponse<Bytes>,
+    connection: &Connection<J>,
+) -> Option<Response<Body>> {
+    let mut call = pin!(connection.journey.call(request, &connection.info));
+    poll_fn(|cx| match call.as_mut().poll(cx) {
+        Poll::Ready(response) => Poll::Ready(Some(response)),
+        Poll::Pending => respond.poll_reset(cx).map(|_| None),
+    })
+    .await
+}
+
+fn refuse(respond: &mut SendResponse<Bytes>, refusal: Refusal) {
+    let mut response = Response::new(());
+    *response.status_mut() = refusal.status();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    // It fails only if the client is gone already.
+    if let Ok(mut stream) = respond.send_response(response, false) {
+        let _ = stream.send_data(Bytes::from_static(refusal.name().as_bytes()), true);
+    }
+}
+
+async fn answer<J: Journey>(
+    response: Response<Body>,
+    method: &Method,
+    mut respond: SendResponse<Bytes>,
+    connection: &Connection<J>,
+) {
+    let (mut parts, body) = response.into_parts();
+    if parts.status.is_informational() {
+        return refuse(&mut respond, Refusal::SwitchUnasked);
+    }
+    let sending = Sending::of(method, http::Version::HTTP_2, parts.status, &parts.headers, &body);
+    let ends = sending == Sending::Nothing || body.is_end_stream();
+    finish_head(&mut parts.headers, parts.status, sending);
+    let Ok(stream) = respond.send_response(Response::from_parts(parts, ()), ends) else {
+        return;
+    };
+    if ends {
+        return;
+    }
+    let mut answer =
+        Answer { stream, remainder: sending.remainder(), stall: Stall::new(), connection };
+    if let Err(CutShort::Reset(reason)) = answer.send(body).await {
+        answer.stream.send_reset(reason);
+    }
+}
+
+/// Removes what HTTP/2 does not have and adds `content-length` and `date`.
+fn finish_head(headers: &mut HeaderMap, status: StatusCode, sending: Sending) {
+    let specific = headers.keys().filter(|name| hygiene::is_connection_specific(name));
+    for name in specific.cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
+    match sending {
+        Sending::Length(length) if 0 < length => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        Sending::Nothing if status == StatusCode::NO_CONTENT => {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        _ => {}
+    }
+    if !headers.contains_key(header::DATE)
+        && let Ok(date) = HeaderValue::from_maybe_shared(date())
+    {
+        headers.insert(header::DATE, date);
+    }
+}
+
+/// An answer whose head has been sent.
+struct Answer<'a, J> {
+    stream: SendStream<Bytes>,
+    remainder: Remainder,
+    stall: Stall,
+    connection: &'a Connection<J>,
+}
+
+// === impl Answer ===
+
+impl<J> Answer<'_, J> {
+    async fn send(&mut self, mut body: Body) -> Result<(), CutShort> {
+        while let Some(frame) = self.next_frame(&mut body).await? {
+            match frame.into_data() {
+                Ok(data) => {
+                    self.remainder.take(data.len())?;
+                    let ends = body.is_end_stream();
+                    if ends {
+                        self.remainder.end()?;
+                    }
+                    self.send_data(data, ends).await?;
+                    if ends {
+                        return Ok(());
+                    }
+                }
+                Err(frame) => {
+                    self.remainder.end()?;
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    return Ok(self.stream.send_trailers(allowed(trailers))?);
+                }
+            }
+        }
+        self.remainder.end()?;
+        Ok(self.stream.send_data(Bytes::new(), true)?)
+    }
+
+    /// The next frame of the body, unless the client resets the stream first.
+    async fn next_frame(&mut self, body: &mut Body) -> Result<Option<Frame<Bytes>>, CutShort> {
+        let mut body = pin!(body);
+        let stream = &mut self.stream;
+        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+            Poll::Pending => stream.poll_reset(cx).map(|_| Err(CutShort::Gone)),
+        })
+        .await?;
+        frame.transpose().map_err(|_| CutShort::Reset(Reason::INTERNAL_ERROR))
+    }
+
+    /// Sends as the client's window and the bound on what is queued allow.
+    async fn send_data(&mut self, mut data: Bytes, ends: bool) -> Result<(), CutShort> {
+        if data.is_empty() {
+            return if ends { Ok(self.stream.send_data(data, true)?) } else { Ok(()) };
+        }
+        while !data.is_empty() {
+            self.stream.reserve_capacity(data.len().min(PIECE_BYTES_MAX));
+            let capacity = self.capacity().await?;
+            let piece = data.split_to(capacity.min(data.len()));
+            self.stream.send_data(piece, ends && data.is_empty())?;
+        }
+        Ok(())
+    }
+
+    /// How much may be sent, once that is anything.
+    async fn capacity(&mut self) -> Result<usize, CutShort> {
+        let limit = self.connection.limits.write_stall;
+        let Self { stream, stall, .. } = self;
+        poll_fn(|cx| {
+            loop {
+                let capacity = stream.capacity();
+                if 0 < capacity {
+                    stall.progress();
+                    return Poll::Ready(Ok(capacity));
+                }
+                match stream.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(CutShort::Gone)),
+                    Poll::Pending => break,
+                }
+            }
+            ready!(stall.poll_expired(cx, limit));
+            Poll::Ready(Err(CutShort::Reset(Reason::CANCEL)))
+        })
+        .await
+    }
+}
+
+/// Trailers without what may only stand in a head.
+fn allowed(mut trailers: HeaderMap) -> HeaderMap {
+    let forbidden = trailers.keys().filter(|name| hygiene::is_forbidden_trailer(name));
+    for name in forbidden.cloned().collect::<Vec<_>>() {
+        trailers.remove(name);
+    }
+    trailers
+}
