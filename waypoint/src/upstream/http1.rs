@@ -10,7 +10,6 @@ mod tunnel;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use http::{Request, Response, StatusCode, Version};
@@ -23,7 +22,7 @@ use tokio::task::unconstrained;
 
 use super::balance::{Endpoint, Outstanding};
 use super::pool::Lease;
-use super::retry::{Again, Failure, Plan};
+use super::retry::{self, Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, connect, head};
 use crate::codec::body::{Body, BodyError};
 
@@ -44,14 +43,15 @@ pub(super) struct Wire {
 /// Sends one request and waits for its response head.
 pub(super) async fn attempt(
     outstanding: Outstanding,
-    request: Request<Body>,
+    outgoing: &mut Outgoing,
     plan: &Plan,
 ) -> Result<Response<Body>, Failure> {
-    let endpoint = Arc::clone(outstanding.endpoint());
-    let mut lease = match Lease::take(&endpoint, plan.fresh).await {
+    let endpoint = outstanding.endpoint();
+    let mut lease = match Lease::take(endpoint, plan.fresh).await {
         Ok(lease) => lease,
-        Err(error) => return Err(Failure { error, again: Again::Unsent(Box::new(request)) }),
+        Err(error) => return Err(Failure { error, again: Again::Unsent }),
     };
+    let request = retry::take(outgoing);
     let spare = (plan.repeatable && lease.reused).then(|| head::copy(&request));
     match lease.wire.send(request).await {
         Ok(response) => receive(response, lease, outstanding, plan)
@@ -59,12 +59,14 @@ pub(super) async fn attempt(
             .map_err(|error| Failure { error, again: Again::No }),
         Err(mut refused) => {
             let (wire, _slot) = lease.into_parts();
-            let again = match (refused.take_message(), spare) {
-                (Some(request), _) => Again::Unsent(Box::new(request)),
-                (None, Some(spare)) if wire.died_silent(refused.error()) => {
-                    Again::Died(Box::new(spare))
-                }
-                (None, _) => Again::No,
+            let again = if let Some(request) = refused.take_message() {
+                *outgoing = Some(request);
+                Again::Unsent
+            } else if spare.is_some() && wire.died_silent(refused.error()) {
+                *outgoing = spare;
+                Again::Died
+            } else {
+                Again::No
             };
             Err(Failure { error: failure(refused.into_error()), again })
         }

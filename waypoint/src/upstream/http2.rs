@@ -16,14 +16,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
-use http::{Request, Response};
+use http::Response;
 use http_body::Body as _;
 use tokio::net::TcpStream;
 
 use super::balance::{Endpoint, Outstanding};
 use super::connect::{self, ConnectError};
 use super::pool::StreamLease;
-use super::retry::{Again, Failure, Plan};
+use super::retry::{self, Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, head};
 use crate::codec::body::{Body, BodyError};
 use upload::Upload;
@@ -65,26 +65,29 @@ pub(super) async fn open(
 /// Sends one request and waits for its response head.
 pub(super) async fn attempt(
     outstanding: Outstanding,
-    request: Request<Body>,
+    outgoing: &mut Outgoing,
     plan: &Plan,
 ) -> Result<Response<Body>, Failure> {
     let mut lease = match StreamLease::take(outstanding.endpoint()).await {
         Ok(lease) => lease,
-        Err(error) => return Err(Failure { error, again: Again::Unsent(Box::new(request)) }),
+        Err(error) => return Err(Failure { error, again: Again::Unsent }),
     };
+    let request = retry::take(outgoing);
     let end = request.body().is_end_stream();
     let (response, stream) = match lease.sender.send_request(head::copy(&request).map(drop), end) {
         Ok(sent) => sent,
         Err(error) => {
-            let again = match is_ours(&error) {
-                true => Again::No,
-                false => Again::Unsent(Box::new(request)),
-            };
+            *outgoing = Some(request);
+            let again = if is_ours(&error) { Again::No } else { Again::Unsent };
             return Err(Failure { error: failure(error), again });
         }
     };
-    let (parts, body) = request.into_parts();
-    let mut upload = (!end).then(|| Upload::new(stream, body));
+    let mut upload = None;
+    if end {
+        *outgoing = Some(request); // Nothing of it is used up.
+    } else {
+        upload = Some(Upload::new(stream, request.into_body()));
+    }
     match exchange(response, &mut upload).await {
         Ok(response) => {
             let held = body::Held::new(lease, upload, outstanding);
@@ -94,10 +97,9 @@ pub(super) async fn attempt(
             Err(Failure { error: UpstreamError::RequestBody(error), again: Again::No })
         }
         Err(Broken::Stream(error)) => {
-            let request = || Box::new(Request::from_parts(parts, Body::empty()));
             let again = match end {
-                true if is_unprocessed(&error) => Again::Unsent(request()),
-                true if plan.repeatable && lease.reused && died(&error) => Again::Died(request()),
+                true if is_unprocessed(&error) => Again::Unsent,
+                true if plan.repeatable && lease.reused && died(&error) => Again::Died,
                 _ => Again::No,
             };
             Err(Failure { error: failure(error), again })

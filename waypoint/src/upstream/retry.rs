@@ -6,6 +6,7 @@
 //! that has not been tried.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{Method, Request, Response};
@@ -27,19 +28,24 @@ pub(super) struct Plan {
     pub(super) fresh: bool,
 }
 
+/// The request of all attempts: an attempt takes it when it sends it, and puts it back when it may
+/// be sent again. It stays in one place, for moving a request from future to future costs.
+pub(super) type Outgoing = Option<Request<Body>>;
+
 /// An attempt without a response head.
 pub(super) struct Failure {
     pub(super) error: UpstreamError,
     pub(super) again: Again,
 }
 
-/// Whether the request may be tried again.
+/// Whether the request may be tried again; if so it is back in [`Outgoing`].
+#[derive(Clone, Copy, PartialEq)]
 pub(super) enum Again {
     No,
     /// The endpoint has processed nothing of it.
-    Unsent(Box<Request<Body>>),
+    Unsent,
     /// It was sent, its connection died, and `Plan::repeatable` allowed for that.
-    Died(Box<Request<Body>>),
+    Died,
 }
 
 /// See [`Cluster::send`].
@@ -51,11 +57,15 @@ pub(super) async fn send(
     let upgrade = head::prepare(&mut request, cluster.protocol)?;
     let repeatable = is_safe(request.method()) && request.body().is_end_stream();
     let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false };
+    let mut outgoing = Some(request);
     let mut tried = Vec::new();
     loop {
         let endpoint = pick(&cluster.endpoints, &tried).ok_or(UpstreamError::NoEndpoints)?;
-        let attempt = attempt(endpoint, request, &plan);
-        let failure = match within_head_time(&plan.deadlines, attempt).await {
+        let answer = {
+            let attempt = pin!(attempt(endpoint, &mut outgoing, &plan));
+            within_head_time(&plan.deadlines, attempt).await
+        };
+        let failure = match answer {
             None => return Err(UpstreamError::ResponseTimeout),
             Some(Err(failure)) => failure,
             Some(Ok(mut response)) => {
@@ -67,30 +77,30 @@ pub(super) async fn send(
         };
         tried.push(endpoint.address);
         let left = tried.len() < endpoint.shared.limits.attempts_max as usize;
-        request = match failure.again {
-            Again::Unsent(request) if left && worth_while(&failure.error, cluster, &tried) => {
-                *request
-            }
-            Again::Died(request) if left => {
-                plan.repeatable = false; // Once.
-                *request
-            }
+        match failure.again {
+            Again::Unsent if left && worth_while(&failure.error, cluster, &tried) => {}
+            Again::Died if left => plan.repeatable = false, // Once.
             _ => return Err(failure.error),
-        };
+        }
         plan.fresh = true;
     }
 }
 
 async fn attempt(
     endpoint: &Arc<Endpoint>,
-    request: Request<Body>,
+    outgoing: &mut Outgoing,
     plan: &Plan,
 ) -> Result<Response<Body>, Failure> {
     let outstanding = Outstanding::begin(endpoint);
     match endpoint.connections {
-        Connections::Http1(_) => http1::attempt(outstanding, request, plan).await,
-        Connections::Http2(_) => http2::attempt(outstanding, request, plan).await,
+        Connections::Http1(_) => http1::attempt(outstanding, outgoing, plan).await,
+        Connections::Http2(_) => http2::attempt(outstanding, outgoing, plan).await,
     }
+}
+
+/// Takes the request to send it.
+pub(super) fn take(outgoing: &mut Outgoing) -> Request<Body> {
+    outgoing.take().expect("a request is put back before it is tried again")
 }
 
 /// Methods that change nothing (RFC 9110, 9.2.1).
