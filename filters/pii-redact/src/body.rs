@@ -174,7 +174,7 @@ impl Plain {
             Format::Events(events) => events.push(text, to)?,
             Format::Multipart(multipart) => multipart.push(text, to)?,
         }
-        Ok(())
+        Ok(self.redactor.scan()?)
     }
 
     fn end(&mut self) -> Result<(), Stop> {

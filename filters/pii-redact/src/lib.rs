@@ -1,5 +1,7 @@
 //! Finds personal data in requests and responses and redacts it.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
 mod body;
 mod chars;
 mod config;

@@ -49,9 +49,6 @@ pub(crate) fn find(
 
 /// A number that begins with `+`, or with the bracket around its area code.
 pub(crate) fn find_marked(window: &Window<'_>, place: usize) -> Result<Option<usize>, More> {
-    if !window.begins_word(place) {
-        return Ok(None);
-    }
     let Some(mark) = window.at(place)? else { return Ok(None) };
     if mark.symbol == b'+' {
         return international(window, &Number::read(window, mark.next)?);
@@ -172,7 +169,7 @@ fn is_country(first: u8, second: u8, third: u8) -> bool {
         (2, 2..=6) => true,
         (2, 9) => matches!(third, 0 | 1 | 7..=9),
         (3, 5 | 7 | 8) | (4, 2) | (5, 0 | 9) => true,
-        (6, 7 | 8 | 9) => true,
+        (6, 7..=9) => true,
         (8, 0 | 5 | 7 | 8) => true,
         (9, 6 | 7) => third != 9,
         (9, 9) => matches!(third, 2..=6 | 8),
