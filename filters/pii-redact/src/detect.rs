@@ -42,6 +42,16 @@ impl Entity {
     pub(crate) const ALL: [Self; 7] =
         [Self::Email, Self::Iban, Self::Card, Self::MyNumber, Self::Ssn, Self::Phone, Self::Ip];
 
+    /// Their names in the configuration, in the same order.
+    pub(crate) const CONFIG_NAMES: [&'static str; 7] =
+        ["email", "iban", "card", "myNumber", "ssn", "phone", "ip"];
+
+    /// By its name in the configuration.
+    pub(crate) fn from_config(name: &str) -> Option<Self> {
+        let index = Self::CONFIG_NAMES.iter().position(|known| *known == name)?;
+        Some(Self::ALL[index])
+    }
+
     /// Its name in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
