@@ -12,7 +12,7 @@ use crate::rules::Rules;
 use crate::scanner::Blocked;
 
 /// Headers that are never scanned unless they are named: the protocol's own, tokens, and those that
-/// tell other proxies who called. Sorted.
+/// tell other proxies who called.
 const SAFE_HEADERS: [&str; 50] = [
     "accept",
     "accept-charset",
