@@ -17,7 +17,7 @@ pub(crate) struct Number {
     digits: [u8; DIGITS_MAX],
     /// Behind each digit, from the number's begin.
     ends: [u16; DIGITS_MAX],
-    /// What stands before each digit: 0 nothing, a space, `-`, `.`, `(`, `)` or `?` for a mixture.
+    /// What stands before each digit: 0 nothing, a space, `-`, `.`, `(` or `)`.
     gaps: [u8; DIGITS_MAX],
     len: usize,
     begin: usize,
@@ -65,8 +65,7 @@ impl Number {
         if self.cut || self.len == 0 { place } else { self.end(self.len) }
     }
 
-    /// What stands between digit `index` and the one before; 0 is nothing. Behind the last digit of
-    /// the run stands a gap, too.
+    /// What stands between digit `index` and the one before; 0 is nothing, and `?` is behind the run.
     pub(crate) fn gap(&self, index: usize) -> u8 {
         if index < self.len { self.gaps[index] } else { b'?' }
     }
@@ -125,7 +124,6 @@ fn step(window: &Window<'_>, place: usize) -> Result<Option<(u8, u8, usize)>, Mo
             (kind, b' ') => kind,
             (b' ', b'-' | b'(' | b')') => symbol,
             (b')', b'-') => b')',
-            (_, b'-' | b'.' | b'(' | b')') => b'?',
             _ => return Ok(None),
         };
     }

@@ -138,10 +138,7 @@ fn international(window: &Window<'_>, number: &Number) -> Result<Option<usize>, 
 
 /// Mixtures of gaps occur inside of `+49 (0)30-1234`, but a long number is not two numbers.
 fn is_joined(number: &Number, count: usize) -> bool {
-    number.gap_kind(count, true).is_some_and(|kind| kind != b'?') || {
-        let dots = (1..count).any(|index| matches!(number.gap(index), b'.' | b'?'));
-        !dots
-    }
+    number.gap_kind(count, true).is_some() || (1..count).all(|index| number.gap(index) != b'.')
 }
 
 fn is_international(digits: &[u8]) -> bool {
