@@ -24,8 +24,8 @@ pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
 const WARM_SLOTS_MAX: u32 = 4;
 /// Bytes of a linear memory that stay resident in a warm slot.
 const WARM_MEMORY_BYTES: usize = 64 << 10;
-/// Fibers for each VM: one runs a callback, one the guest's allocator inside a hostcall.
-const FIBERS_PER_VM: u32 = 2;
+/// Instances of each VM: the guest and its shim.
+const INSTANCES_PER_VM: u32 = 2;
 
 /// How large the pool of VMs is.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +100,10 @@ impl Engine {
         &self.inner.wasmtime
     }
 
+    pub(crate) fn imports(&self) -> &Imports {
+        &self.inner.imports
+    }
+
     pub(crate) fn ticker(&self) -> &Ticker {
         &self.inner.ticker
     }
@@ -127,10 +131,11 @@ pub(crate) fn config() -> Config {
 
 fn pool(options: EngineOptions) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(options.vms_max)
+    let instances = options.vms_max.saturating_mul(INSTANCES_PER_VM);
+    pool.total_core_instances(instances)
         .total_memories(options.vms_max)
-        .total_tables(options.vms_max)
-        .total_stacks(options.vms_max.saturating_mul(FIBERS_PER_VM))
+        .total_tables(instances)
+        .total_stacks(options.vms_max)
         .max_memories_per_module(1)
         .max_tables_per_module(1)
         .table_elements(TABLE_ELEMENTS_MAX)

@@ -12,14 +12,13 @@ use crate::{
     host::{Attributes, Host},
     module::{Hooks, Module},
     outcome::{Fault, FaultKind, Held},
+    pool::Pool,
     shared::Shared,
     spec::{FilterSpec, Isolation},
     start,
     stats::Stats,
     stream::Stream,
 };
-
-pub(crate) use crate::pool::Pool;
 
 /// The VMs of one compiled and configured filter, of one owner.
 ///

@@ -1,8 +1,8 @@
 //! The host functions: what a guest can ask for, and how each request is let in.
 //!
 //! Every function passes [`enter`]: it counts, and answers for the host while the guest may not
-//! have what it asks for. Functions that hand data to the guest run its allocator, so they are
-//! asynchronous; the others are plain. What a function does to a stream's course is only noted,
+//! have what it asks for. Functions that give data to the guest need its allocator, so they stand
+//! behind a shim (`shim.wat`). What a function does to a stream's course is only noted,
 //! and happens after the callback has returned.
 
 mod buffers;
@@ -13,18 +13,18 @@ mod log;
 mod metric;
 mod property;
 mod shared;
+mod shim;
 mod stream;
 mod wasi;
 
-use std::{collections::HashMap, future::Future};
+use std::collections::HashMap;
 
-use bytes::Bytes;
-use wasmtime::{Caller, Extern, FuncType, Linker, ValType, WasmTy};
+use wasmtime::{Caller, Extern, FuncType, InstancePre, Linker, ValType, WasmTy};
 
 pub(crate) use import::{Allowed, Import};
+pub(crate) use shim::{Promise, set_allocator};
 
 use crate::{
-    memory,
     module::MEMORY,
     state::{Halt, Kind, VmState},
     status::Status,
@@ -34,6 +34,14 @@ use crate::{
 pub(crate) struct Imports {
     pub(crate) linker: Linker<VmState>,
     pub(crate) types: HashMap<(String, String), FuncType>,
+    /// What gives data to guests; each VM has an instance.
+    pub(crate) shim: InstancePre<VmState>,
+}
+
+/// The imports while they are being defined.
+struct Definitions {
+    linker: Linker<VmState>,
+    types: HashMap<(String, String), FuncType>,
 }
 
 /// A guest during a hostcall: its memory and its VM's state.
@@ -58,24 +66,27 @@ macro_rules! hostcall {
     };
 }
 
-/// Defines a host function of the ABI that hands bytes to the guest: its last two arguments say
-/// where the pointer and the length go.
+/// Defines the host's side of a function of the ABI that gives bytes to the guest. Between the
+/// semicolons stand the two arguments that say where the pointer and the length go.
 macro_rules! giving {
-    ($imports:expr, $import:ident, $body:path, ($($arg:ident: $ty:ty),*)) => {
+    ($imports:expr, $import:ident, $body:path,
+     ($($arg:ident),*; $to_ptr:ident, $to_len:ident; $($after:ident),*)) => {
         $imports.describe(
             crate::hostcalls::Import::$import,
-            vec![$(crate::hostcalls::wire::<$ty>(),)* wasmtime::ValType::I32, wasmtime::ValType::I32],
+            [$(stringify!($arg),)* "", "", $(stringify!($after),)*]
+                .map(|_| wasmtime::ValType::I32)
+                .to_vec(),
         );
-        $imports.linker.func_wrap_async(
-            crate::hostcalls::ENV,
+        $imports.linker.func_wrap(
+            crate::hostcalls::shim::HOST,
             crate::hostcalls::Import::$import.name(),
-            |caller: wasmtime::Caller<'_, crate::state::VmState>,
-             ($($arg,)* to_ptr, to_len): ($($ty,)* u32, u32)| {
-                crate::hostcalls::give(
-                    caller,
+            |mut caller: wasmtime::Caller<'_, crate::state::VmState>,
+             $($arg: u32,)* $to_ptr: u32, $to_len: u32 $(, $after: u32)*| {
+                crate::hostcalls::shim::promise(
+                    &mut caller,
                     crate::hostcalls::Import::$import,
-                    (to_ptr, to_len),
-                    move |guest| $body(guest, $($arg),*),
+                    ($to_ptr, $to_len),
+                    |guest| $body(guest, $($arg,)* $($after,)*),
                 )
             },
         )?;
@@ -89,7 +100,7 @@ pub(crate) const ENV: &str = "env";
 
 /// Links every function of the ABI and of WASI.
 pub(crate) fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Imports> {
-    let mut imports = Imports { linker: Linker::new(engine), types: HashMap::new() };
+    let mut imports = Definitions { linker: Linker::new(engine), types: HashMap::new() };
     log::link(&mut imports)?;
     buffers::link(&mut imports)?;
     headers::link(&mut imports)?;
@@ -99,10 +110,12 @@ pub(crate) fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Imports> {
     metric::link(&mut imports)?;
     property::link(&mut imports)?;
     wasi::link(&mut imports)?;
-    Ok(imports)
+    let Definitions { mut linker, types } = imports;
+    let shim = shim::link(&mut linker)?;
+    Ok(Imports { linker, types, shim })
 }
 
-impl Imports {
+impl Definitions {
     fn describe(&mut self, import: Import, params: Vec<ValType>) {
         self.describe_as(ENV, import.name(), params, vec![ValType::I32]);
     }
@@ -164,7 +177,7 @@ pub(crate) fn enter(state: &mut VmState, import: Import) -> wasmtime::Result<Opt
         return Err(Halt::Hostcalls(state.core.spec.limits.hostcalls_per_callback).into());
     }
     state.hostcalls_left -= 1;
-    if state.allocating && !import.allowed_in_allocator() {
+    if state.promise.is_some() && !import.allowed_in_allocator() {
         return Err(Halt::InAllocator(import.name()).into());
     }
     let early = state.callback.kind == Kind::Starting && !import.allowed_at_start();
@@ -203,56 +216,4 @@ pub(crate) fn with_guest<R>(
     };
     let (memory, state) = memory.data_and_store_mut(caller);
     Some(body(&mut Guest { memory, state }))
-}
-
-fn give<'a>(
-    mut caller: Caller<'a, VmState>,
-    import: Import,
-    to: (u32, u32),
-    body: impl FnOnce(&mut Guest<'_>) -> Result<Bytes, Status> + Send + 'a,
-) -> Box<dyn Future<Output = wasmtime::Result<u32>> + Send + 'a> {
-    Box::new(async move {
-        if let Some(status) = enter(caller.data_mut(), import)? {
-            return Ok(status as u32);
-        }
-        let given = with_guest(&mut caller, |guest| {
-            let bytes = body(guest)?;
-            memory::write_u32(guest.memory, to.0, 0)?;
-            memory::write_u32(guest.memory, to.1, 0).map(|()| bytes)
-        });
-        match given {
-            Some(Ok(bytes)) if bytes.is_empty() => Ok(Status::Ok as u32),
-            Some(Ok(bytes)) => hand_over(&mut caller, &bytes, to).await,
-            Some(Err(status)) => Ok(status as u32),
-            None => Ok(Status::InvalidMemoryAccess as u32),
-        }
-    })
-}
-
-/// Copies bytes into memory that the guest's allocator provides; they are the guest's then.
-async fn hand_over(
-    caller: &mut Caller<'_, VmState>,
-    bytes: &[u8],
-    to: (u32, u32),
-) -> wasmtime::Result<u32> {
-    let (Some(allocator), Ok(len)) = (caller.data().allocator.clone(), u32::try_from(bytes.len()))
-    else {
-        return Ok(Status::InvalidMemoryAccess as u32);
-    };
-    caller.data_mut().allocating = true;
-    let ptr = allocator.call_async(&mut *caller, len).await?;
-    caller.data_mut().allocating = false;
-    if ptr == 0 {
-        return Ok(Status::InvalidMemoryAccess as u32);
-    }
-    let written = with_guest(caller, |guest| {
-        memory::write(guest.memory, ptr, bytes)?;
-        memory::write_u32(guest.memory, to.0, ptr)?;
-        memory::write_u32(guest.memory, to.1, len)
-    });
-    match written {
-        Some(Ok(())) => Ok(Status::Ok as u32),
-        Some(Err(status)) => Ok(status as u32),
-        None => Ok(Status::InvalidMemoryAccess as u32),
-    }
 }

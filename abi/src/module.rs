@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::{ExternType, FuncType, ValType};
 
-use crate::{engine::Engine, hostcalls::Imports, state::VmState};
+use crate::{engine::Engine, hostcalls::Imports};
 
 /// The allocators that a guest may export, in the order in which they are looked for.
 const ALLOCATORS: [&str; 2] = ["malloc", "proxy_on_memory_allocate"];
@@ -20,7 +20,7 @@ pub struct Module {
 
 struct Inner {
     engine: Engine,
-    pre: wasmtime::InstancePre<VmState>,
+    compiled: wasmtime::Module,
     version: AbiVersion,
     allocator: &'static str,
     hooks: Hooks,
@@ -136,12 +136,8 @@ impl Module {
             return Err(LoadError::NoMemory);
         }
         let allocator = allocator(&compiled)?;
-        let pre = imports
-            .linker
-            .instantiate_pre(&compiled)
-            .map_err(|error| LoadError::Artefact(format!("{error:#}")))?;
         let hooks = hooks(&compiled);
-        let inner = Inner { engine: engine.clone(), pre, version, allocator, hooks };
+        let inner = Inner { engine: engine.clone(), compiled, version, allocator, hooks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -161,8 +157,8 @@ impl Module {
         &self.inner.engine
     }
 
-    pub(crate) fn pre(&self) -> &wasmtime::InstancePre<VmState> {
-        &self.inner.pre
+    pub(crate) fn compiled(&self) -> &wasmtime::Module {
+        &self.inner.compiled
     }
 
     pub(crate) fn allocator(&self) -> &'static str {

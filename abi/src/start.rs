@@ -7,16 +7,18 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime::{Instance, PoolConcurrencyLimitError, Store, Trap};
 
 use crate::{
     core::Core,
     engine::Engine,
     exports::Exports,
-    generation::{Pool, StartError},
+    generation::StartError,
+    hostcalls::{ENV, Imports, set_allocator},
     meter::Metered,
-    module::MEMORY,
+    module::{MEMORY, Module},
     outcome::FaultKind,
+    pool::Pool,
     state::{Callback, Halt, Kind, ROOT, VmState, on_tick},
     vm::{Call, Guard, Live, START_CPU_MAX, Vm, classify},
 };
@@ -51,16 +53,33 @@ async fn instantiate(core: &Arc<Core>, vm: &Arc<Vm>) -> Result<Live, StartError>
     store.set_epoch_deadline(1);
     let meter = Arc::clone(&store.data().meter);
     let ticking = engine.ticker().running();
-    let instantiated = Metered::new(&meter, core.module.pre().instantiate_async(&mut store)).await;
+    let instantiated = Metered::new(&meter, link(&core.module, &mut store)).await;
     drop(ticking);
     core.share.charge(meter.charged());
     let instance = instantiated.map_err(|error| refused(&error))?;
     let memory = instance.get_memory(&mut store, MEMORY);
-    let allocator = instance.get_typed_func(&mut store, core.module.allocator()).ok();
     store.data_mut().memory = memory;
-    store.data_mut().allocator = allocator;
     let exports = Exports::resolve(&mut store, &instance, core);
     Ok(Live { store, exports })
+}
+
+/// Makes the shim and then the guest, whose giving imports are the shim's.
+async fn link(module: &Module, store: &mut Store<VmState>) -> wasmtime::Result<Instance> {
+    let Imports { linker, shim, .. } = module.engine().imports();
+    let shim = shim.instantiate_async(&mut *store).await?;
+    let mut externs = Vec::new();
+    for import in module.compiled().imports() {
+        let given =
+            if import.module() == ENV { shim.get_export(&mut *store, import.name()) } else { None };
+        let found = given.or_else(|| linker.get_by_import(&mut *store, &import));
+        // Every import was found when the module was loaded.
+        externs.extend(found);
+    }
+    let guest = Instance::new_async(&mut *store, module.compiled(), &externs).await?;
+    if let Some(allocator) = guest.get_func(&mut *store, module.allocator()) {
+        set_allocator(store, &shim, allocator)?;
+    }
+    Ok(guest)
 }
 
 /// A reactor is initialised, and then its `main` run; anything else is started as a command.

@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
-use wasmtime::{Memory, ResourceLimiter, StoreContextMut, TypedFunc, UpdateDeadline};
+use wasmtime::{Memory, ResourceLimiter, StoreContextMut, UpdateDeadline};
 
 use crate::{
     context::{Context, Effect},
     core::Core,
     engine::TABLE_ELEMENTS_MAX,
     host::HttpCallAnswer,
+    hostcalls::Promise,
     meter::Meter,
     status::LogLevel,
     ticks::TickCell,
@@ -26,15 +27,14 @@ pub(crate) struct VmState {
     pub(crate) core: Arc<Core>,
     pub(crate) vm: Weak<Vm>,
     pub(crate) memory: Option<Memory>,
-    pub(crate) allocator: Option<TypedFunc<u32, u32>>,
     pub(crate) limiter: Limiter,
     pub(crate) meter: Arc<Meter>,
     pub(crate) callback: Callback,
     /// The stream that hostcalls act on: the callback's, or the one that the guest chose.
     pub(crate) here: Option<Arc<Context>>,
     pub(crate) hostcalls_left: u32,
-    /// The guest's allocator runs inside a hostcall.
-    pub(crate) allocating: bool,
+    /// The guest's allocator runs for what the host has promised.
+    pub(crate) promise: Option<Promise>,
     pub(crate) streams: HashMap<u32, Arc<Context>>,
     pub(crate) effects: Vec<Effect>,
     /// The callout answer that is being delivered.
@@ -94,7 +94,6 @@ impl VmState {
             core: Arc::clone(core),
             vm,
             memory: None,
-            allocator: None,
             limiter: Limiter::new(core),
             meter: Arc::new(Meter::new()),
             callback: Callback {
@@ -105,7 +104,7 @@ impl VmState {
             },
             here: None,
             hostcalls_left: 0,
-            allocating: false,
+            promise: None,
             streams: HashMap::new(),
             effects: Vec::new(),
             answer: None,
@@ -120,7 +119,7 @@ impl VmState {
         self.callback = callback;
         self.here = here;
         self.hostcalls_left = self.core.spec.limits.hostcalls_per_callback;
-        self.allocating = false;
+        self.promise = None;
         self.effects.clear();
     }
 
@@ -191,12 +190,13 @@ impl ResourceLimiter for Limiter {
         Ok(desired <= TABLE_ELEMENTS_MAX)
     }
 
+    /// The guest and its shim.
     fn instances(&self) -> usize {
-        1
+        2
     }
 
     fn tables(&self) -> usize {
-        1
+        2
     }
 
     fn memories(&self) -> usize {

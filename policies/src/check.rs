@@ -58,7 +58,22 @@ pub struct Denied {
 /// Builds the model.
 ///
 /// `previous_ports` is the table that the last check gave ([`Checked::ports`]); empty at first.
+///
+/// Problems are looked for in what was refused too, so that one run tells all of them; the model
+/// has none of it.
 pub fn check(resources: &Resources, previous_ports: &BTreeMap<ServicePortKey, u16>) -> Checked {
+    let mut checked = run(resources, previous_ports);
+    if let Some(all) = resources.with_suspects() {
+        let Checked { problems, notes, .. } = run(&all, previous_ports);
+        let is_refused = |key: &ResourceKey| resources.refused.contains_key(key);
+        checked.problems = problems;
+        checked.notes = notes;
+        checked.notes.retain(|note| !note.resource.as_ref().is_some_and(is_refused));
+    }
+    checked
+}
+
+fn run(resources: &Resources, previous_ports: &BTreeMap<ServicePortKey, u16>) -> Checked {
     let mut checker = Checker {
         resources,
         report: Report::default(),
@@ -188,9 +203,22 @@ impl Checker<'_> {
         wanted.iter().filter_map(entrance).collect()
     }
 
+    /// Reports a reference to something that is not there; not where it was refused, or where it
+    /// may be in a document that cannot be read: that was reported, and this would mislead.
+    fn unknown(&mut self, kind: &str, namespace: &str, name: &str, problem: Problem) {
+        let key = ResourceKey { kind: kind.into(), namespace: namespace.into(), name: name.into() };
+        let is_refused = self.resources.refused.contains_key(&key);
+        let may_be_unread =
+            self.resources.incomplete && problem.nearest.is_none() && problem.code != "unsupported";
+        if !is_refused && !may_be_unread {
+            self.report.problems.push(problem);
+        }
+    }
+
     fn refused_covers_service(&self, key: &ServicePortKey) -> bool {
         self.resources.refused.iter().any(|(filter, refused)| {
-            filter.namespace == key.namespace
+            refused.denies
+                && filter.namespace == key.namespace
                 && refused.targets.as_ref().is_none_or(|targets| {
                     targets.iter().any(|target| names(target, TargetKind::Service, &key.name))
                 })
@@ -239,7 +267,7 @@ impl Checker<'_> {
                 reason: refused.reason.clone(),
             }
         };
-        self.resources.refused.iter().map(deny).collect()
+        self.resources.refused.iter().filter(|(_, refused)| refused.denies).map(deny).collect()
     }
 }
 

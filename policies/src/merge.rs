@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::model::ResourceKey;
-use crate::problem::{Problem, Severity};
+use crate::problem::Problem;
 use crate::read::Reading;
 use crate::resource::{Resource, Resources};
 
@@ -18,6 +18,7 @@ const WITHOUT_LAST_GOOD: [&str; 2] = ["ReferenceGrant", "Secret"];
 /// again: nothing says that it was removed. A refused Secret or ReferenceGrant goes at once.
 pub fn merge(previous: &Resources, reading: Reading) -> Resources {
     let mut merged = reading.resources;
+    merged.incomplete = !reading.unreadable.is_empty();
     for (key, resource) in &previous.table {
         let refused = reading.refused.contains(key);
         let unread = !refused && reading.unreadable.contains(resource.origin.source.path.as_ref());
@@ -43,7 +44,7 @@ pub fn fall_back(
     current: &Resources,
     problems: &[Problem],
 ) -> Option<Resources> {
-    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+    let errors = problems.iter().filter(|problem| problem.is_error());
     let named: BTreeSet<&ResourceKey> =
         errors.filter_map(|problem| problem.resource.as_ref()).collect();
     let mut changed = None;

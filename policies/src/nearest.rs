@@ -57,3 +57,32 @@ fn replace_cost(x: char, y: char) -> usize {
         2
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn the_nearest_word_is_found_when_it_is_near_enough() {
+        let fields = ["backendRefs", "filters", "matches", "name", "timeouts"];
+        let cases = [
+            // word           meant
+            ("matchs", Some("matches")),
+            ("macthes", Some("matches")),
+            ("Matches", Some("matches")),
+            ("backendRef", Some("backendRefs")),
+            ("backend_refs", Some("backendRefs")),
+            ("timeout", Some("timeouts")),
+            ("nmae", Some("name")),
+            ("NAME", Some("name")),
+            ("retries", None),
+            ("x", None),
+            ("", None),
+        ];
+        for (word, meant) in cases {
+            assert_eq!(nearest(word, fields), meant, "{word}");
+        }
+        assert_eq!(nearest("edg", ["edge", "edgy", "hedge"]), Some("edge"));
+        assert_eq!(nearest(&"a".repeat(10_000), ["aaa"]), None);
+    }
+}

@@ -12,9 +12,9 @@ use crate::source::Place;
 pub struct Problem {
     /// The file, as it was named to [`crate::read`].
     pub file: String,
-    /// Counts from 1.
+    /// Counts from 1; 0 where the whole file is meant.
     pub line: u32,
-    /// Counts from 1, in characters.
+    /// Counts from 1, in characters; 0 where the whole file is meant.
     pub column: u32,
     /// The line, and under it carets. Values of Secrets are masked.
     pub snippet: String,
@@ -56,6 +56,28 @@ pub struct Note {
 }
 
 impl Problem {
+    /// A mistake of a file as a whole, for callers: one that cannot be opened, say. It has no line,
+    /// no column and no snippet.
+    pub fn of_file(file: &str, message: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            snippet: String::new(),
+            message: message.to_owned(),
+            expected: None,
+            nearest: None,
+            code: "file",
+            resource: None,
+            severity: Severity::Error,
+        }
+    }
+
+    /// Whether something is refused because of it.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     pub(crate) fn error(code: &'static str, place: &Place, message: impl Into<String>) -> Self {
         Self {
             file: place.source.path.to_string(),
@@ -124,7 +146,11 @@ fn render_one(out: &mut String, problem: &Problem) -> std::fmt::Result {
     let number = problem.line.to_string();
     let gutter = " ".repeat(number.len());
     writeln!(out, "{severity}[{}]: {}", problem.code, problem.message)?;
-    writeln!(out, "{gutter}--> {}:{}:{}", problem.file, problem.line, problem.column)?;
+    match (problem.file.as_str(), problem.line) {
+        ("", _) => {}
+        (file, 0) => writeln!(out, "{gutter}--> {file}")?,
+        (file, line) => writeln!(out, "{gutter}--> {file}:{line}:{}", problem.column)?,
+    }
     if let Some((line, carets)) = problem.snippet.split_once('\n') {
         writeln!(out, "{gutter} |")?;
         writeln!(out, "{number} | {line}")?;

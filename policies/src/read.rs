@@ -16,13 +16,15 @@ mod yaml;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use self::identity::Identity;
 pub(crate) use self::node::Node;
-use self::walk::Walk;
 pub(crate) use self::walk::one_of;
+use self::walk::{Right, Walk};
 use crate::model::ResourceKey;
 use crate::problem::{Note, Problem};
-use crate::resource::{Layout, Origin, Refused, Resource, Resources, filter::TargetRef};
+use crate::resource::{KindInfo, Layout, Origin, Refused, Resource, Resources, filter::TargetRef};
 use crate::source::{Place, Source, SourceFile, Span};
 
 /// Largest file that is read, in bytes; a larger one is a problem of its own.
@@ -91,7 +93,7 @@ pub fn read(files: &[SourceFile]) -> Reading {
     for file in files {
         reader.file(file);
     }
-    reader.finish()
+    reader.reading
 }
 
 #[derive(Default)]
@@ -109,7 +111,7 @@ impl Reader {
         if let Some(fault) = unreadable(text) {
             let source = Arc::new(Source::new(&file.path, text, Vec::new()));
             self.reading.problems.push(fault.problem(&source));
-            self.reading.unreadable.insert(file.path.clone());
+            self.unreadable(&file.path);
             return;
         }
         let is_json = file.path.to_ascii_lowercase().ends_with(".json");
@@ -127,7 +129,7 @@ impl Reader {
             document.faults.into_iter().map(|fault| fault.problem(source)).collect();
         if !document.complete {
             self.reading.problems.append(&mut problems);
-            self.reading.unreadable.insert(source.path.to_string());
+            self.unreadable(&source.path);
         } else if let Some(node) = document.root.filter(|node| !node.is_null()) {
             self.resource(&Origin { source: Arc::clone(source), node }, problems);
         } else {
@@ -142,7 +144,7 @@ impl Reader {
                 let broken = !problems.is_empty();
                 self.reading.problems.append(&mut problems);
                 if broken {
-                    self.reading.unreadable.insert(origin.source.path.to_string());
+                    self.unreadable(&origin.source.path);
                 }
                 for node in items {
                     self.resource(&Origin { source: Arc::clone(&origin.source), node }, Vec::new());
@@ -154,7 +156,7 @@ impl Reader {
             }
             Identity::Unknown => {
                 self.reading.problems.append(&mut problems);
-                self.reading.unreadable.insert(origin.source.path.to_string());
+                self.unreadable(&origin.source.path);
             }
             Identity::Ours(kind, key) => self.ours(origin, kind, key, problems),
         }
@@ -163,7 +165,7 @@ impl Reader {
     fn ours(
         &mut self,
         origin: &Origin,
-        kind: &'static crate::resource::KindInfo,
+        kind: &'static KindInfo,
         key: ResourceKey,
         mut problems: Vec<Problem>,
     ) {
@@ -175,39 +177,34 @@ impl Reader {
         } else {
             self.seen.insert(key.clone(), name);
         }
-        let resource = self.typed(origin, kind, &key, &mut problems);
+        let resource = self.typed(origin, kind, &key, &mut problems).map(Arc::new);
         match resource {
             Some(resource) if problems.is_empty() => {
-                self.reading.resources.table.insert(key, Arc::new(resource));
+                self.reading.resources.table.insert(key, resource);
             }
-            _ => self.refuse(origin, key, problems),
+            suspect => self.refuse(origin, key, problems, suspect),
         }
     }
 
+    /// The typed value: whole when nothing is wrong, else of its right parts, if there are enough.
     fn typed(
         &mut self,
         origin: &Origin,
-        kind: &crate::resource::KindInfo,
+        kind: &KindInfo,
         key: &ResourceKey,
         problems: &mut Vec<Problem>,
     ) -> Option<Resource> {
         let mut walk = Walk::new(&origin.source, key.kind == "Secret");
-        let value = walk.value(&origin.node, schema::shape_of(kind));
-        let clean = walk.problems.is_empty();
+        let right = walk.value(&origin.node, schema::shape_of(kind));
+        let is_clean = walk.problems.is_empty();
         problems.append(&mut walk.problems);
-        if !clean {
-            return None;
-        }
-        let text =
-            |path: &str| value.pointer(path).and_then(|value| value.as_str()).map(str::to_owned);
-        let created = text("/metadata/creationTimestamp");
-        let labels = value
-            .pointer("/metadata/labels")
-            .and_then(|labels| labels.as_object())
-            .map_or_else(BTreeMap::new, |labels| {
-                let pairs = labels.iter().filter_map(|(key, value)| Some((key, value.as_str()?)));
-                pairs.map(|(key, value)| (key.clone(), value.to_owned())).collect()
-            });
+        let Right { value, node } = right?;
+        let metadata = value.get("metadata").unwrap_or(&Value::Null);
+        let labels = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
+        let labels =
+            labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        let labels = labels.collect();
+        let created = metadata.get("creationTimestamp").and_then(Value::as_str).map(str::to_owned);
         let body = match kind.layout {
             Layout::Root => value,
             Layout::Spec => value.get("spec").cloned().unwrap_or_default(),
@@ -215,35 +212,46 @@ impl Reader {
         match (kind.parse)(body) {
             Ok(spec) => {
                 self.order += 1;
-                let (key, origin) = (key.clone(), origin.clone());
-                let mut resource =
-                    Resource { key, labels, created, order: self.order, origin, spec };
-                rules::inspect(&mut resource, problems);
+                let origin = Origin { source: Arc::clone(&origin.source), node };
+                let (key, order) = (key.clone(), self.order);
+                let mut resource = Resource { key, labels, created, order, origin, spec };
+                rules::inspect(&mut resource, &walk.wrong, problems);
                 Some(resource)
             }
-            // The walk lets nothing through that the types refuse; if it did, this says so.
             Err(error) => {
-                problems.push(Problem::error("invalid", &origin.at("spec"), error.to_string()));
+                // The walk lets nothing through that the types refuse; if it did, this says so.
+                if is_clean {
+                    problems.push(Problem::error("invalid", &origin.at("spec"), error.to_string()));
+                }
                 None
             }
         }
     }
 
-    fn refuse(&mut self, origin: &Origin, key: ResourceKey, problems: Vec<Problem>) {
+    fn refuse(
+        &mut self,
+        origin: &Origin,
+        key: ResourceKey,
+        problems: Vec<Problem>,
+        suspect: Option<Arc<Resource>>,
+    ) {
         // A duplicate refuses both: nobody can tell which of them is meant.
-        self.reading.resources.table.remove(&key);
-        let reason = problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
-        if must_deny(origin, &key.kind) {
-            let file = Arc::clone(&origin.source.path);
-            let refused = Refused { reason, file, targets: targets(&origin.node) };
-            self.reading.resources.refused.insert(key.clone(), refused);
-        }
+        let first = self.reading.resources.table.remove(&key);
+        let refused = Refused {
+            reason: problems.first().map(|problem| problem.message.clone()).unwrap_or_default(),
+            suspect: first.or(suspect),
+            denies: must_deny(origin, &key.kind),
+            file: Arc::clone(&origin.source.path),
+            targets: targets(&origin.node),
+        };
+        self.reading.resources.refused.insert(key.clone(), refused);
         self.reading.problems.extend(problems.into_iter().map(|problem| problem.of(&key)));
         self.reading.refused.insert(key);
     }
 
-    fn finish(self) -> Reading {
-        self.reading
+    fn unreadable(&mut self, path: &str) {
+        self.reading.unreadable.insert(path.to_owned());
+        self.reading.resources.incomplete = true;
     }
 }
 

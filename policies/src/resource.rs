@@ -19,8 +19,10 @@ use filter::TargetRef;
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
     pub(crate) table: BTreeMap<ResourceKey, Arc<Resource>>,
-    /// Filters that are there but were refused, and have no last good version.
+    /// Resources that are there but were refused, and have no last good version.
     pub(crate) refused: BTreeMap<ResourceKey, Refused>,
+    /// Whether a document could not be read: what is missing may have been in it.
+    pub(crate) incomplete: bool,
 }
 
 impl Resources {
@@ -37,6 +39,14 @@ impl Resources {
     /// The key of each, in order.
     pub fn keys(&self) -> impl Iterator<Item = &ResourceKey> {
         self.table.keys()
+    }
+
+    /// With the right parts of what was refused: what problems are looked for in.
+    pub(crate) fn with_suspects(&self) -> Option<Self> {
+        let suspects = self.refused.values().filter_map(|refused| refused.suspect.as_ref());
+        let mut all = self.clone();
+        all.table.extend(suspects.map(|suspect| (suspect.key.clone(), Arc::clone(suspect))));
+        (!self.refused.is_empty()).then_some(all)
     }
 
     /// The file that a resource was read from.
@@ -136,19 +146,34 @@ impl Origin {
         Place { source: Arc::clone(&self.source), span }
     }
 
+    /// The part around the last step of a path, or the nearest that is there.
+    pub(crate) fn around(&self, path: &str) -> &Node {
+        let above = path.rsplit_once('/').map_or("", |(above, _)| above);
+        let mut node = &self.node;
+        for step in above.split('/').filter(|step| !step.is_empty()) {
+            let Some((_, next)) = node.step(step) else { break };
+            node = next;
+        }
+        node
+    }
+
     /// A span of the same file.
     pub(crate) fn place(&self, span: Span) -> Place {
         Place { source: Arc::clone(&self.source), span }
     }
 }
 
-/// A filter that was refused: what it would have protected.
+/// A resource that was refused.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub reason: String,
+    /// Its right parts, for the problems between it and others; never served.
+    pub suspect: Option<Arc<Resource>>,
+    /// Whether it leaves something unprotected: a filter that must not be skipped.
+    pub denies: bool,
     /// The file that it is in.
     pub file: Arc<str>,
-    /// Its targets; `None` where they cannot be read, or where there are none: all of the
+    /// A filter's targets; `None` where they cannot be read, or where there are none: all of the
     /// namespace.
     pub targets: Option<Vec<TargetRef>>,
 }

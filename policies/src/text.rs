@@ -3,6 +3,8 @@
 //! Each is a [`Format`]: the schema names it, the reader of files checks it in place, and
 //! [`Parsed`] holds the value that it stands for.
 
+mod module;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -12,7 +14,8 @@ use regex::{Regex, RegexBuilder};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::model::{Hostname, ModuleSource};
+pub(crate) use self::module::{BUILTINS, ModuleUrl, Sha256};
+use crate::model::Hostname;
 
 /// Size bound of one compiled regular expression, in bytes.
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -290,60 +293,6 @@ impl Format for HeaderValueText {
 
     fn parse(text: &str) -> Result<HeaderValue, String> {
         HeaderValue::from_str(text).map_err(|_| "not a header value".to_owned())
-    }
-}
-
-/// A SHA-256 digest, given in lower case whatever its case was.
-#[derive(Debug)]
-pub(crate) struct Sha256;
-
-impl Format for Sha256 {
-    const NAME: &'static str = "sha256";
-    const EXPECTED: &'static str = "64 hexadecimal digits";
-    const PATTERN: Option<&'static str> = Some("^[0-9a-fA-F]{64}$");
-    type Value = String;
-
-    fn parse(text: &str) -> Result<String, String> {
-        if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            Ok(text.to_ascii_lowercase())
-        } else {
-            Err(format!("`{text}` is not a SHA-256 digest"))
-        }
-    }
-}
-
-/// Modules that are part of the proxy.
-pub(crate) const BUILTINS: [&str; 3] = ["jwt-auth", "payload-router", "pii-redact"];
-
-/// Where a module comes from.
-#[derive(Debug)]
-pub(crate) struct ModuleUrl;
-
-impl Format for ModuleUrl {
-    const NAME: &'static str = "module-url";
-    const EXPECTED: &'static str = "`builtin://NAME`, `file://PATH`, `http://…` or `https://…`";
-    type Value = ModuleSource;
-
-    fn parse(text: &str) -> Result<ModuleSource, String> {
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(format!("`{text}` is not a URL of a module"));
-        };
-        if rest.is_empty() || rest.contains(char::is_whitespace) {
-            return Err(format!("`{text}` is not a URL of a module"));
-        }
-        match scheme {
-            "builtin" if BUILTINS.contains(&rest) => Ok(ModuleSource::Builtin(rest.to_owned())),
-            "builtin" => Err(format!("there is no built-in filter `{rest}`")),
-            "file" => Ok(ModuleSource::File(rest.to_owned())),
-            "http" | "https" => match text.parse::<http::Uri>() {
-                Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) => {
-                    Ok(ModuleSource::Http(text.to_owned()))
-                }
-                _ => Err(format!("`{text}` is not a URL")),
-            },
-            "oci" => Err("modules from `oci://` registries are not supported yet".to_owned()),
-            _ => Err(format!("`{scheme}://` is not a place that modules come from")),
-        }
     }
 }
 

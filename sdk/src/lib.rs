@@ -82,7 +82,9 @@ pub mod testing;
 pub use callout::{Answer, CallError, CallId, Callout};
 pub use config::{ConfigError, duration};
 pub use filter::{Filter, Flow, HttpFilter, RequestId, Root};
-pub use message::{Body, Direction, Headers, Message, Request, Response};
+pub use message::{
+    Body, Direction, Headers, Message, Request, Response, is_header_name, is_header_value,
+};
 pub use metrics::{Counter, Gauge, Histogram};
 
 /// Log macros; a line reaches the host's log with the filter's name.

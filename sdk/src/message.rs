@@ -216,6 +216,23 @@ impl Headers {
     }
 }
 
+/// Whether a text can be a header's name, in any case; no pseudo-header.
+///
+/// # Source
+///
+/// RFC 9110, section 5.6.2 (token).
+pub fn is_header_name(text: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(token)
+}
+
+/// Whether a text can be a header's value and arrive as it is: not empty, one line, no space
+/// around it.
+pub fn is_header_value(text: &str) -> bool {
+    let line = text.bytes().all(|byte| byte >= 0x20 && byte != 0x7f);
+    !text.is_empty() && line && text.trim() == text
+}
+
 /// The part of a body that a callback may read and change: the new chunk, after whatever earlier
 /// body callbacks kept by answering [`Flow::Pause`].
 #[derive(Debug)]
@@ -272,5 +289,35 @@ impl Body {
     pub fn append(&mut self, bytes: &[u8]) {
         host::set_buffer(self.buffer, self.len, 0, bytes);
         self.len += bytes.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_names_are_tokens_and_values_one_trimmed_line() {
+        for (name, want) in [
+            ("x-a", true),
+            ("X_a.1", true),
+            ("", false),
+            (":path", false),
+            ("a b", false),
+            ("é", false),
+        ] {
+            assert_eq!(is_header_name(name), want, "{name}");
+        }
+        for (value, want) in [
+            ("a b", true),
+            ("é", true),
+            ("", false),
+            (" a", false),
+            ("a\t", false),
+            ("a\nb", false),
+            ("a\0", false),
+        ] {
+            assert_eq!(is_header_value(value), want, "{value:?}");
+        }
     }
 }

@@ -3,14 +3,14 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    hostcalls::{Guest, Imports, giving, hostcall},
+    hostcalls::{Definitions, Guest, giving, hostcall},
     memory,
     state::{Kind, VmState},
     status::{Direction, Status},
 };
 
-pub(super) fn link(imports: &mut Imports) -> wasmtime::Result<()> {
-    giving!(imports, GetBuffer, get_buffer, (buffer: u32, start: u32, max: u32));
+pub(super) fn link(imports: &mut Definitions) -> wasmtime::Result<()> {
+    giving!(imports, GetBuffer, get_buffer, (buffer, start, max; to_ptr, to_len;));
     hostcall!(imports, GetBufferStatus, get_buffer_status, (buffer: u32, to_len: u32, to_flags: u32));
     hostcall!(imports, SetBuffer, set_buffer,
         (buffer: u32, start: u32, size: u32, ptr: u32, len: u32));

@@ -15,7 +15,7 @@ use crate::{
     core::Core,
     headers::Headers,
     host::{HttpCall, HttpCallAnswer},
-    hostcalls::{Guest, Imports, hostcall},
+    hostcalls::{Definitions, Guest, hostcall},
     hygiene::{self, MapKind},
     memory,
     pairs::decode_pairs,
@@ -28,7 +28,7 @@ const CALLOUT_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 /// How long the embedder's own timeout may be late before the host answers for it.
 const TIMEOUT_GRACE: Duration = Duration::from_millis(100);
 
-pub(super) fn link(imports: &mut Imports) -> wasmtime::Result<()> {
+pub(super) fn link(imports: &mut Definitions) -> wasmtime::Result<()> {
     hostcall!(imports, HttpCall, http_call,
         (upstream: u32, upstream_len: u32, headers: u32, headers_len: u32, body: u32,
          body_len: u32, trailers: u32, trailers_len: u32, timeout_ms: u32, to_token: u32));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     headers::Headers,
-    hostcalls::{Guest, Imports, giving, hostcall},
+    hostcalls::{Definitions, Guest, giving, hostcall},
     hygiene::{self, Complaint, MapKind, Write},
     limits::Limits,
     memory,
@@ -13,11 +13,11 @@ use crate::{
     status::{Direction, Status},
 };
 
-pub(super) fn link(imports: &mut Imports) -> wasmtime::Result<()> {
+pub(super) fn link(imports: &mut Definitions) -> wasmtime::Result<()> {
     hostcall!(imports, MapSize, map_size, (map: u32, to: u32));
-    giving!(imports, GetPairs, get_pairs, (map: u32));
+    giving!(imports, GetPairs, get_pairs, (map; to_ptr, to_len;));
     hostcall!(imports, SetPairs, set_pairs, (map: u32, ptr: u32, len: u32));
-    giving!(imports, GetValue, get_value, (map: u32, key: u32, key_len: u32));
+    giving!(imports, GetValue, get_value, (map, key, key_len; to_ptr, to_len;));
     hostcall!(imports, ReplaceValue, replace_value,
         (map: u32, key: u32, key_len: u32, value: u32, value_len: u32));
     hostcall!(imports, AddValue, add_value,

@@ -7,13 +7,13 @@ use std::{
 
 use crate::{
     context::Effect,
-    hostcalls::{Guest, Imports, hostcall},
+    hostcalls::{Definitions, Guest, hostcall},
     memory,
     state::ROOT,
     status::{LogLevel, Status},
 };
 
-pub(super) fn link(imports: &mut Imports) -> wasmtime::Result<()> {
+pub(super) fn link(imports: &mut Definitions) -> wasmtime::Result<()> {
     hostcall!(imports, Log, log, (level: u32, ptr: u32, len: u32));
     hostcall!(imports, GetLogLevel, get_log_level, (to: u32));
     hostcall!(imports, GetTime, get_time, (to: u32));

@@ -1,12 +1,12 @@
 //! Metrics that the guest defines.
 
 use crate::{
-    hostcalls::{Guest, Imports, hostcall},
+    hostcalls::{Definitions, Guest, hostcall},
     memory,
     status::Status,
 };
 
-pub(super) fn link(imports: &mut Imports) -> wasmtime::Result<()> {
+pub(super) fn link(imports: &mut Definitions) -> wasmtime::Result<()> {
     hostcall!(imports, DefineMetric, define, (kind: u32, name: u32, name_len: u32, to_id: u32));
     hostcall!(imports, RecordMetric, record, (id: u32, value: i64));
     hostcall!(imports, IncrementMetric, increment, (id: u32, offset: i64));

@@ -15,7 +15,7 @@ use crate::{
     core::Readiness,
     flow::Side,
     headers::Headers,
-    hostcalls::{Guest, Imports, giving, hostcall},
+    hostcalls::{Definitions, Guest, giving, hostcall},
     memory,
     pairs::encode_pairs,
     state::VmState,
@@ -27,10 +27,10 @@ const PATH_WORDS_MAX: usize = 32;
 /// The longest answer of a foreign function that a guest gets, in bytes.
 const FOREIGN_ANSWER_BYTES_MAX: usize = 1 << 20;
 
-pub(super) fn link(imports: &mut Imports) -> wasmtime::Result<()> {
-    giving!(imports, GetProperty, get, (path: u32, path_len: u32));
+pub(super) fn link(imports: &mut Definitions) -> wasmtime::Result<()> {
+    giving!(imports, GetProperty, get, (path, path_len; to_ptr, to_len;));
     hostcall!(imports, SetProperty, set, (path: u32, path_len: u32, value: u32, value_len: u32));
-    giving!(imports, Foreign, foreign, (name: u32, name_len: u32, arguments: u32, arguments_len: u32));
+    giving!(imports, Foreign, foreign, (name, name_len, arguments, arguments_len; to_ptr, to_len;));
     Ok(())
 }
 

@@ -3,33 +3,18 @@
 use bytes::Bytes;
 
 use crate::{
-    hostcalls::{Guest, Import, Imports, hostcall},
+    hostcalls::{Definitions, Guest, Import, giving, hostcall},
     memory,
     status::Status,
 };
 
-pub(super) fn link(imports: &mut Imports) -> wasmtime::Result<()> {
+pub(super) fn link(imports: &mut Definitions) -> wasmtime::Result<()> {
     hostcall!(imports, SetSharedData, set, (key: u32, key_len: u32, value: u32, value_len: u32, cas: u32));
-    // The version goes behind pointer and length, so this one is defined by hand.
-    link_get(imports)?;
+    giving!(imports, GetSharedData, get, (key, key_len; to_ptr, to_len; to_cas));
     imports.refuse(Import::RegisterQueue, 3, Status::Unimplemented)?;
     imports.refuse(Import::ResolveQueue, 5, Status::NotFound)?;
     imports.refuse(Import::Enqueue, 3, Status::NotFound)?;
     imports.refuse(Import::Dequeue, 3, Status::NotFound)
-}
-
-fn link_get(imports: &mut Imports) -> wasmtime::Result<()> {
-    imports.describe(Import::GetSharedData, vec![wasmtime::ValType::I32; 5]);
-    imports.linker.func_wrap_async(
-        super::ENV,
-        Import::GetSharedData.name(),
-        |caller, (key, key_len, to_ptr, to_len, to_cas): (u32, u32, u32, u32, u32)| {
-            super::give(caller, Import::GetSharedData, (to_ptr, to_len), move |guest| {
-                get(guest, key, key_len, to_cas)
-            })
-        },
-    )?;
-    Ok(())
 }
 
 fn get(guest: &mut Guest<'_>, key: u32, key_len: u32, to_cas: u32) -> Result<Bytes, Status> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     context::{Context, Effect},
     headers::Headers,
-    hostcalls::{Guest, Import, Imports, giving, hostcall},
+    hostcalls::{Definitions, Guest, Import, giving, hostcall},
     hygiene::{self, MapKind, Write},
     memory,
     outcome::LocalReply,
@@ -21,10 +21,10 @@ const DETAILS_BYTES_MAX: u32 = 256;
 /// The highest gRPC status.
 const GRPC_STATUS_MAX: u32 = 16;
 
-pub(super) fn link(imports: &mut Imports) -> wasmtime::Result<()> {
+pub(super) fn link(imports: &mut Definitions) -> wasmtime::Result<()> {
     hostcall!(imports, ContinueStream, continue_stream, (stream: u32));
     hostcall!(imports, CloseStream, close_stream, (stream: u32));
-    giving!(imports, GetStatus, get_status, (to_code: u32));
+    giving!(imports, GetStatus, get_status, (to_code; to_ptr, to_len;));
     hostcall!(imports, SendLocalResponse, send_local_response,
         (status: u32, details: u32, details_len: u32, body: u32, body_len: u32,
          headers: u32, headers_len: u32, grpc_status: i32));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use wasmtime::{Caller, FuncType, Val, ValType};
 
 use crate::{
-    hostcalls::{Guest, Import, Imports, enter, log::unix_nanoseconds, with_guest},
+    hostcalls::{Definitions, Guest, Import, enter, log::unix_nanoseconds, with_guest},
     memory,
     state::{Halt, VmState},
     status::{LogLevel, Status},
@@ -89,7 +89,7 @@ const FUNCTIONS: &[(Import, &str, Body)] = &[
     (Import::FdstatGet, "ii", fd_fdstat_get),
 ];
 
-pub(super) fn link(imports: &mut Imports) -> wasmtime::Result<()> {
+pub(super) fn link(imports: &mut Definitions) -> wasmtime::Result<()> {
     for module in MODULES {
         for &(import, params, body) in FUNCTIONS {
             define(imports, module, import.name(), params, import, body)?;
@@ -105,7 +105,7 @@ pub(super) fn link(imports: &mut Imports) -> wasmtime::Result<()> {
 }
 
 /// What emscripten's runtime wants beside WASI.
-fn link_emscripten(imports: &mut Imports) -> wasmtime::Result<()> {
+fn link_emscripten(imports: &mut Definitions) -> wasmtime::Result<()> {
     let env = super::ENV;
     imports.describe_as(env, "emscripten_notify_memory_growth", vec![ValType::I32], vec![]);
     imports.linker.func_wrap(env, "emscripten_notify_memory_growth", |_: u32| ())?;
@@ -115,7 +115,7 @@ fn link_emscripten(imports: &mut Imports) -> wasmtime::Result<()> {
 }
 
 fn define(
-    imports: &mut Imports,
+    imports: &mut Definitions,
     module: &str,
     name: &str,
     params: &str,

@@ -159,8 +159,7 @@ impl Config {
             let (earlier, rest) = self.claims_to_headers.split_at_mut(n);
             let header = &mut rest[0].header;
             header.make_ascii_lowercase();
-            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-            if header.is_empty() || !header.bytes().all(token) {
+            if !waypoint_sdk::is_header_name(header) {
                 return Err(ConfigError::at(path, format!("{header:?} is not a header name")));
             }
             if RESERVED_HEADERS.contains(&header.as_str()) {

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use waypoint_sdk::{Answer, CallId, ConfigError, Counter, Filter, RequestId, Root, foreign, now};
+use waypoint_sdk::{
+    Answer, CallId, ConfigError, Counter, Filter, RequestId, Root, foreign, is_header_value, now,
+};
 
 use crate::cache::{Cache, Grant};
 use crate::config::{Config, KeySource};
 use crate::keys::{Algorithm, KeySet};
 use crate::remote::{Change, Remote, Waiting};
 use crate::request::Checking;
-use crate::token::{Claims, Demands, Refusal, Unverified};
+use crate::token::{Claims, Demands, Refusal, TOKEN_BYTES_MAX, Unverified};
 use crate::verify::OnHost;
 
 /// How often remote keys are looked after.
@@ -157,6 +159,9 @@ impl JwtAuth {
 
     /// Judges a token by the keys that are there.
     pub(crate) fn judge(&mut self, token: &str) -> Verdict {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Verdict::Refuse(Refusal::TooLarge);
+        }
         let digest = Cache::digest(token);
         if let Some(grant) = self.cache.get(&digest) {
             let issuer = &self.issuers[grant.issuer];
@@ -198,7 +203,8 @@ impl JwtAuth {
 
     /// Values that cannot be a header's are left out, as if the claim were not there.
     fn headers(&self, claims: &Claims) -> Vec<Option<String>> {
-        let value = |claim: &str| claims.text(claim).filter(|text| is_header_value(text));
+        let fits = |text: &String| text.len() <= HEADER_BYTES_MAX && is_header_value(text);
+        let value = |claim: &str| claims.text(claim).filter(fits);
         self.config.claims_to_headers.iter().map(|mapped| value(&mapped.claim)).collect()
     }
 
@@ -243,9 +249,4 @@ impl Counters {
 
 fn seconds() -> f64 {
     now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
-}
-
-fn is_header_value(text: &str) -> bool {
-    let line = text.bytes().all(|byte| byte >= 0x20 && byte != 0x7f);
-    (1..=HEADER_BYTES_MAX).contains(&text.len()) && line && text.trim() == text
 }

@@ -173,17 +173,15 @@ fn check_rule(path: &str, rule: RuleConfig, key_header: &str) -> Result<Rule, Co
 }
 
 fn header_name(path: &str, name: &str) -> Result<String, ConfigError> {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(token) {
+    if !waypoint_sdk::is_header_name(name) {
         return Err(ConfigError::at(path, format!("{name:?} is not a header name")));
     }
     Ok(name.to_ascii_lowercase())
 }
 
-/// What may be put into the header: one line without spaces around it, of a bounded length.
+/// What may be put into the header.
 pub fn is_key(text: &str) -> bool {
-    let line = text.bytes().all(|byte| byte >= 0x20 && byte != 0x7f);
-    (1..=KEY_BYTES_MAX).contains(&text.len()) && line && text.trim() == text
+    text.len() <= KEY_BYTES_MAX && waypoint_sdk::is_header_value(text)
 }
 
 fn default_header() -> String {

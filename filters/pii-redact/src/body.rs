@@ -18,7 +18,7 @@ use crate::detect::Entity;
 use crate::redactor::{Redactor, plain};
 use crate::rules::{Rules, Tally};
 use crate::scanner::Blocked;
-use content::{Kind, Look, look};
+use content::{Kind, Look, is_binary, look};
 use events::Events;
 use form::Form;
 pub(crate) use inflate::Coding;
@@ -26,10 +26,9 @@ use inflate::{Broken, Inflater};
 use json::{Json, Options};
 use multipart::Multipart;
 
-/// How much of a body of unknown type is held back to learn what it is, in bytes.
-pub(crate) const SNIFFED_BYTES: usize = 512;
-/// The same of text: it may be packed, or of two bytes a character.
-const MARK_BYTES: usize = 5;
+/// A body of unknown type is taken for binary, and passes from there on, when a byte that no text has
+/// is among that many.
+pub(crate) const WATCHED_BYTES: usize = 512;
 
 /// What decoding may make of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +104,8 @@ pub(crate) struct BodyScan {
 struct Plain {
     manner: Manner,
     format: Format,
+    /// How many bytes are still watched for binary ones.
+    watched: usize,
     redactor: Redactor,
 }
 
@@ -115,6 +116,7 @@ impl BodyScan {
             scan: Plain {
                 manner,
                 format: Format::Begin(Vec::new()),
+                watched: 0,
                 redactor: Redactor::new(rules),
             },
         }
@@ -155,18 +157,40 @@ impl BodyScan {
 
 impl Plain {
     fn push(&mut self, text: &[u8]) -> Result<(), Stop> {
-        let to = &mut self.redactor;
-        match &mut self.format {
-            Format::Begin(first) => {
-                let needed =
-                    if self.manner.kind == Kind::Unknown { SNIFFED_BYTES } else { MARK_BYTES };
-                let (now, later) = text.split_at(text.len().min(needed - first.len()));
-                first.extend_from_slice(now);
-                if first.len() == needed {
-                    self.begin()?;
-                    return self.push(later);
+        if let Format::Begin(first) = &mut self.format {
+            for (index, &byte) in text.iter().enumerate() {
+                first.push(byte);
+                if let Some(seen) = look(first) {
+                    let first = std::mem::take(first);
+                    self.begin(seen)?;
+                    self.watch(&first)?;
+                    return self.watch(&text[index + 1..]);
                 }
             }
+            return Ok(());
+        }
+        self.watch(text)
+    }
+
+    /// Text of unknown type passes unread from its first binary byte on.
+    fn watch(&mut self, text: &[u8]) -> Result<(), Stop> {
+        let watched = &text[..text.len().min(self.watched)];
+        self.watched -= watched.len();
+        let Some(place) = watched.iter().position(|&byte| is_binary(byte)) else {
+            return self.give(text);
+        };
+        let (before, behind) = text.split_at(place);
+        self.give(before)?;
+        self.end_format()?;
+        self.watched = 0;
+        self.format = Format::Pass;
+        self.give(behind)
+    }
+
+    fn give(&mut self, text: &[u8]) -> Result<(), Stop> {
+        let to = &mut self.redactor;
+        match &mut self.format {
+            Format::Begin(_) => {}
             Format::Pass => to.structure(text),
             Format::Text => to.text(text, plain)?,
             Format::Json(json) => json.push(text, to)?,
@@ -174,13 +198,19 @@ impl Plain {
             Format::Events(events) => events.push(text, to)?,
             Format::Multipart(multipart) => multipart.push(text, to)?,
         }
-        Ok(())
+        Ok(self.redactor.scan()?)
     }
 
     fn end(&mut self) -> Result<(), Stop> {
-        if let Format::Begin(_) = self.format {
-            self.begin()?;
+        if let Format::Begin(first) = &mut self.format {
+            let first = std::mem::take(first);
+            self.begin(Look::Text)?;
+            self.watch(&first)?;
         }
+        self.end_format()
+    }
+
+    fn end_format(&mut self) -> Result<(), Stop> {
         let to = &mut self.redactor;
         match &mut self.format {
             Format::Begin(_) | Format::Pass => {}
@@ -193,11 +223,8 @@ impl Plain {
         Ok(())
     }
 
-    /// The first bytes are there: what this is, and those bytes on their way.
-    fn begin(&mut self) -> Result<(), Stop> {
-        let Format::Begin(first) = &mut self.format else { return Ok(()) };
-        let first = std::mem::take(first);
-        let seen = look(&first);
+    /// The first bytes have told what this is.
+    fn begin(&mut self, seen: Look) -> Result<(), Stop> {
         let unknown = self.manner.kind == Kind::Unknown;
         let refused = match seen {
             Look::Wide => self.manner.refuse_wide,
@@ -207,12 +234,13 @@ impl Plain {
         if refused {
             return Err(Stop::Unreadable);
         }
+        self.watched = if unknown { WATCHED_BYTES } else { 0 };
         self.format = match seen {
             Look::Wide | Look::Packed | Look::Binary if unknown => Format::Pass,
             Look::Json if unknown => self.json(false),
             _ => self.declared(),
         };
-        self.push(&first)
+        Ok(())
     }
 
     fn declared(&self) -> Format {

@@ -44,6 +44,8 @@ pub(crate) fn fold(bytes: &[u8]) -> Folded {
 /// `None`: not seen.
 fn symbol(code: u32) -> Option<u8> {
     Some(match code {
+        // Kana, first because they are the most frequent.
+        0x3041..=0x30FB => OTHER,
         0xFF01..=0xFF5E => (code - 0xFF01) as u8 + b'!',
         // Spaces: no-break, en quad to hair, narrow no-break, ideographic.
         0xA0 | 0x2000..=0x200A | 0x202F | 0x3000 => b' ',

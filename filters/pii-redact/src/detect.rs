@@ -42,6 +42,16 @@ impl Entity {
     pub(crate) const ALL: [Self; 7] =
         [Self::Email, Self::Iban, Self::Card, Self::MyNumber, Self::Ssn, Self::Phone, Self::Ip];
 
+    /// Their names in the configuration, in the same order.
+    pub(crate) const CONFIG_NAMES: [&'static str; 7] =
+        ["email", "iban", "card", "myNumber", "ssn", "phone", "ip"];
+
+    /// By its name in the configuration.
+    pub(crate) fn from_config(name: &str) -> Option<Self> {
+        let index = Self::CONFIG_NAMES.iter().position(|known| *known == name)?;
+        Some(Self::ALL[index])
+    }
+
     /// Its name in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -96,11 +106,27 @@ pub(crate) struct Match {
     pub(crate) end: usize,
 }
 
-/// What one place has, the longest match first.
+/// What earlier searches learnt, so that a run is read once and not from every byte of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memo {
+    pub(crate) email: email::Memo,
+    /// The digits before here are too few for any number.
+    few_digits: usize,
+}
+
+impl Memo {
+    /// The text lost `count` bytes at its front.
+    pub(crate) fn shift(&mut self, count: usize) {
+        self.email.shift(count);
+        self.few_digits = self.few_digits.saturating_sub(count);
+    }
+}
+
+/// The search at one place, for the longest match.
 #[derive(Debug)]
 pub(crate) struct Search<'a> {
-    pub(crate) window: Window<'a>,
-    pub(crate) wanted: Entities,
+    window: Window<'a>,
+    wanted: Entities,
     best: Option<Match>,
 }
 
@@ -109,36 +135,41 @@ impl<'a> Search<'a> {
         Self { window, wanted, best: None }
     }
 
-    /// The longest match that begins at `place`.
+    /// The longest match that begins at `place`. Only e-mail addresses begin within a word.
     ///
     /// # Errors
     ///
     /// [`More`] when a detector must see more text.
-    pub(crate) fn run(
-        mut self,
-        place: usize,
-        email: &mut email::Memo,
-    ) -> Result<Option<Match>, More> {
+    pub(crate) fn run(mut self, place: usize, memo: &mut Memo) -> Result<Option<Match>, More> {
         let Some(char) = self.window.at(place)? else { return Ok(None) };
-        match char.symbol {
-            b'0'..=b'9' => self.at_digit(place)?,
-            b'+' | b'(' => self.offer(Entity::Phone, |w| phone::find_marked(w, place))?,
-            b'A'..=b'Z' | b'a'..=b'z' => self.offer(Entity::Iban, |w| iban::find(w, place))?,
-            b':' | b'_' => {}
-            _ => return Ok(None),
+        if !char.symbol.is_ascii() {
+            return Ok(None);
         }
-        if char.symbol.is_ascii_hexdigit() || char.symbol == b':' {
-            self.offer(Entity::Ip, |w| ip::find(w, place))?;
+        if self.window.begins_word(place) {
+            match char.symbol {
+                b'0'..=b'9' => self.at_digit(place, memo)?,
+                b'+' | b'(' => self.offer(Entity::Phone, |w| phone::find_marked(w, place))?,
+                b'A'..=b'Z' | b'a'..=b'z' => self.offer(Entity::Iban, |w| iban::find(w, place))?,
+                b':' | b'_' => {}
+                _ => return Ok(None),
+            }
+            if char.symbol.is_ascii_hexdigit() || char.symbol == b':' {
+                self.offer(Entity::Ip, |w| ip::find(w, place))?;
+            }
         }
-        self.offer(Entity::Email, |w| email::find(w, place, email))?;
+        self.offer(Entity::Email, |w| email::find(w, place, &mut memo.email))?;
         Ok(self.best)
     }
 
-    fn at_digit(&mut self, place: usize) -> Result<(), More> {
-        if !self.window.begins_word(place) {
+    fn at_digit(&mut self, place: usize, memo: &mut Memo) -> Result<(), More> {
+        if place < memo.few_digits {
             return Ok(());
         }
         let number = Number::read(&self.window, place)?;
+        if number.digits().len() < ssn::DIGITS {
+            memo.few_digits = number.run_end(place);
+            return Ok(());
+        }
         self.offer(Entity::Card, |w| card::find(w, place, &number))?;
         self.offer(Entity::MyNumber, |w| my_number::find(w, place, &number))?;
         self.offer(Entity::Ssn, |w| ssn::find(w, place, &number))?;

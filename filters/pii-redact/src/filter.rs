@@ -87,7 +87,8 @@ impl HttpFilter for Exchange {
         if let Err(blocked) = shared.redact_path(request) {
             return shared.block(request, &mut self.request, blocked);
         }
-        let facts = Facts::default();
+        let upgraded = request.method() == "CONNECT" || request.headers().get("upgrade").is_some();
+        let facts = Facts { upgraded, ..Facts::default() };
         shared.head(request, &mut self.request, facts)
     }
 
@@ -108,7 +109,8 @@ impl HttpFilter for Exchange {
         if !shared.settings.responses {
             return Flow::Continue;
         }
-        let facts = Facts { partial: response.status() == 206, ..Facts::default() };
+        let status = response.status();
+        let facts = Facts { partial: status == 206, upgraded: status == 101, ..Facts::default() };
         shared.head(response, &mut self.response, facts)
     }
 

@@ -12,7 +12,7 @@ use crate::rules::Rules;
 use crate::scanner::Blocked;
 
 /// Headers that are never scanned unless they are named: the protocol's own, tokens, and those that
-/// tell other proxies who called. Sorted.
+/// tell other proxies who called.
 const SAFE_HEADERS: [&str; 50] = [
     "accept",
     "accept-charset",
@@ -133,6 +133,8 @@ pub(crate) struct Facts {
     pub(crate) content_encoding: Vec<u8>,
     /// 206.
     pub(crate) partial: bool,
+    /// What follows is another protocol: WebSocket, a tunnel.
+    pub(crate) upgraded: bool,
 }
 
 /// What happens to a body.
@@ -149,7 +151,7 @@ pub(crate) fn plan(settings: &Settings, facts: &Facts) -> Plan {
     let kind = facts.content_type.as_deref().map_or(Kind::Unknown, kind);
     let unknown = settings.unknown_content;
     match kind {
-        _ if !settings.bodies => return Plan::Pass,
+        _ if !settings.bodies || facts.upgraded => return Plan::Pass,
         Kind::Media => return Plan::Pass,
         Kind::Grpc | Kind::Unknown if unknown == UnknownPolicy::Refuse => {
             return Plan::Refuse("unknown content type");

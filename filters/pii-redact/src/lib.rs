@@ -1,4 +1,12 @@
-//! Finds personal data in requests and responses and redacts it.
+//! Finds personal data in requests and responses and redacts it, while they stream.
+//!
+//! ```text
+//!  filter ─► heads (headers, query, what to do with the body)
+//!        └─► body ─► format (text, json, form, events, multipart) ─► redactor ─► scanner ─► detect
+//! ```
+//! The configuration, what is refused and what is not found: `README.md`.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod body;
 mod chars;

@@ -5,6 +5,9 @@ use crate::window::{More, Window};
 /// More digits than any number that is looked for; a run of this length is none of them.
 pub(crate) const DIGITS_MAX: usize = 20;
 
+/// More groups than any of them is written in.
+const GROUPS_MAX: usize = 7;
+
 /// How many characters may stand between two digits.
 const GAP_MAX: usize = 3;
 
@@ -12,26 +15,35 @@ const GAP_MAX: usize = 3;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Number {
     digits: [u8; DIGITS_MAX],
-    /// Behind each digit.
-    ends: [usize; DIGITS_MAX],
-    /// What stands before each digit: 0 nothing, a space, `-`, `.`, `(`, `)` or `?` for a mixture.
+    /// Behind each digit, from the number's begin.
+    ends: [u16; DIGITS_MAX],
+    /// What stands before each digit: 0 nothing, a space, `-`, `.`, `(` or `)`.
     gaps: [u8; DIGITS_MAX],
     len: usize,
+    begin: usize,
+    /// It was not read to its end.
+    cut: bool,
 }
 
 impl Number {
     /// Reads the digits from `place` on, as far as gaps of at most [`GAP_MAX`] characters join them.
     pub(crate) fn read(window: &Window<'_>, place: usize) -> Result<Self, More> {
-        let mut number = Self::default();
-        let mut next = place;
+        let mut number = Self { begin: place, cut: true, ..Self::default() };
+        let (mut next, mut groups) = (place, 0);
         while number.len < DIGITS_MAX {
-            let Some((gap, digit, end)) = step(window, next)? else { break };
-            if number.len == 0 && gap != 0 {
+            let step = step(window, next)?;
+            let Some((gap, digit, end)) = step.filter(|(gap, ..)| number.len > 0 || *gap == 0)
+            else {
+                number.cut = false;
+                break;
+            };
+            groups += usize::from(gap != 0);
+            if groups == GROUPS_MAX {
                 break;
             }
             number.digits[number.len] = digit;
             number.gaps[number.len] = gap;
-            number.ends[number.len] = end;
+            number.ends[number.len] = (end - place) as u16;
             number.len += 1;
             next = end;
         }
@@ -45,11 +57,15 @@ impl Number {
 
     /// Where the first `count` digits end.
     pub(crate) fn end(&self, count: usize) -> usize {
-        self.ends[count - 1]
+        self.begin + usize::from(self.ends[count - 1])
     }
 
-    /// What stands between digit `index` and the one before; 0 is nothing. Behind the last digit of
-    /// the run stands a gap, too.
+    /// Up to where every number that begins later in this run has fewer digits than this one.
+    pub(crate) fn run_end(&self, place: usize) -> usize {
+        if self.cut || self.len == 0 { place } else { self.end(self.len) }
+    }
+
+    /// What stands between digit `index` and the one before; 0 is nothing, and `?` is behind the run.
     pub(crate) fn gap(&self, index: usize) -> u8 {
         if index < self.len { self.gaps[index] } else { b'?' }
     }
@@ -108,7 +124,6 @@ fn step(window: &Window<'_>, place: usize) -> Result<Option<(u8, u8, usize)>, Mo
             (kind, b' ') => kind,
             (b' ', b'-' | b'(' | b')') => symbol,
             (b')', b'-') => b')',
-            (_, b'-' | b'.' | b'(' | b')') => b'?',
             _ => return Ok(None),
         };
     }

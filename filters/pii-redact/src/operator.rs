@@ -87,7 +87,7 @@ fn hash(entity: Entity, text: &[u8], salt: &[u8]) -> Vec<u8> {
         },
     ));
     let label = entity.label();
-    let mut written = label[..label.len() - 1].as_bytes().to_vec();
+    let mut written = label.as_bytes()[..label.len() - 1].to_vec();
     written.push(b':');
     for byte in &hmac(salt, &plain)[..HASH_BYTES] {
         written.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));

@@ -21,6 +21,8 @@ pub(crate) struct Redactor {
     scanner: Scanner,
     raw: Raw,
     out: Vec<u8>,
+    /// Text was added that has not been scanned, and how its replacements are written.
+    added: Option<Escape>,
 }
 
 /// The raw of the text that is held back; empty while the raw is the text.
@@ -33,7 +35,7 @@ struct Raw {
 
 impl Redactor {
     pub(crate) fn new(rules: Rc<Rules>) -> Self {
-        Self { scanner: Scanner::new(rules), raw: Raw::default(), out: Vec::new() }
+        Self { scanner: Scanner::new(rules), raw: Raw::default(), out: Vec::new(), added: None }
     }
 
     /// What has left since the last call.
@@ -69,21 +71,28 @@ impl Redactor {
 
     /// More text of the segment that stands for itself.
     pub(crate) fn text(&mut self, text: &[u8], escape: Escape) -> Result<(), Blocked> {
+        if text.is_empty() {
+            return Ok(());
+        }
         if !self.raw.widths.is_empty() {
             self.raw.bytes.extend_from_slice(text);
             self.raw.widths.resize(self.raw.widths.len() + text.len(), 1);
         }
-        let mut sink = Written { raw: &mut self.raw, out: &mut self.out, escape };
-        self.scanner.push(text, &mut sink)
+        self.scanner.add(text);
+        self.added = Some(escape);
+        self.scan()
     }
 
-    /// More text of the segment (one character or byte) for which `raw` stands.
-    pub(crate) fn encoded(
-        &mut self,
-        text: &[u8],
-        raw: &[u8],
-        escape: Escape,
-    ) -> Result<(), Blocked> {
+    /// Scans what was added.
+    pub(crate) fn scan(&mut self) -> Result<(), Blocked> {
+        let Some(escape) = self.added.take() else { return Ok(()) };
+        let mut sink = Written { raw: &mut self.raw, out: &mut self.out, escape };
+        self.scanner.scan(&mut sink)
+    }
+
+    /// More text of the segment (one character or byte) for which `raw` stands. It is scanned with
+    /// what follows, or by [`Self::scan`].
+    pub(crate) fn encoded(&mut self, text: &[u8], raw: &[u8], escape: Escape) {
         debug_assert!(!text.is_empty() && raw.len() <= usize::from(u8::MAX));
         if self.raw.widths.is_empty() {
             let held = self.scanner.held();
@@ -93,12 +102,13 @@ impl Redactor {
         self.raw.bytes.extend_from_slice(raw);
         self.raw.widths.push(raw.len() as u8);
         self.raw.widths.resize(self.raw.widths.len() + text.len() - 1, 0);
-        let mut sink = Written { raw: &mut self.raw, out: &mut self.out, escape };
-        self.scanner.push(text, &mut sink)
+        self.scanner.add(text);
+        self.added = Some(escape);
     }
 
     /// The segment has ended.
     pub(crate) fn end(&mut self, escape: Escape) -> Result<(), Blocked> {
+        self.added = None;
         let mut sink = Written { raw: &mut self.raw, out: &mut self.out, escape };
         self.scanner.end(&mut sink)
     }

@@ -10,9 +10,9 @@
 
 use std::rc::Rc;
 
-use crate::chars::may_fold;
+use crate::chars::{Folded, OTHER, fold, may_fold};
 use crate::detect::context::BEFORE_BYTES;
-use crate::detect::{Entities, Entity, Match, Search, email, ip};
+use crate::detect::{Entities, Entity, Match, Memo, Search, email, ip};
 use crate::rules::{Action, Rules, Tally};
 use crate::window::Window;
 
@@ -49,7 +49,7 @@ pub(crate) struct Scanner {
     allowed: usize,
     /// The same of entities that are only counted.
     counted: [usize; Entity::ALL.len()],
-    email: email::Memo,
+    memo: Memo,
     /// Places before this are searched one by one.
     look: usize,
     pub(crate) tally: Tally,
@@ -65,23 +65,27 @@ impl Scanner {
             out: 0,
             allowed: 0,
             counted: [0; Entity::ALL.len()],
-            email: email::Memo::default(),
+            memo: Memo::default(),
             look: 0,
             tally: Tally::default(),
         }
     }
 
-    /// More of the segment; what no match can reach any more goes to `sink`.
-    pub(crate) fn push(&mut self, text: &[u8], sink: &mut impl Sink) -> Result<(), Blocked> {
+    /// More of the segment.
+    pub(crate) fn add(&mut self, text: &[u8]) {
         self.text.extend_from_slice(text);
+    }
+
+    /// Scans what was added; what no match can reach any more goes to `sink`.
+    pub(crate) fn scan(&mut self, sink: &mut impl Sink) -> Result<(), Blocked> {
         let wanted = self.rules.wanted;
-        self.scan(wanted, false, sink)
+        self.scan_for(wanted, false, sink)
     }
 
     /// The segment has ended: all of it goes to `sink`.
     pub(crate) fn end(&mut self, sink: &mut impl Sink) -> Result<(), Blocked> {
         let wanted = self.rules.wanted;
-        self.scan(wanted, true, sink)
+        self.scan_for(wanted, true, sink)
     }
 
     /// A whole segment in which only some entities are looked for.
@@ -93,7 +97,7 @@ impl Scanner {
     ) -> Result<(), Blocked> {
         self.text.extend_from_slice(text);
         let wanted = self.rules.wanted.only(entities);
-        self.scan(wanted, true, sink)
+        self.scan_for(wanted, true, sink)
     }
 
     /// Text that is not scanned but is context for what follows. Between segments only.
@@ -119,19 +123,20 @@ impl Scanner {
         self.cut();
     }
 
-    fn scan(
+    fn scan_for(
         &mut self,
         wanted: Entities,
         complete: bool,
         sink: &mut impl Sink,
     ) -> Result<(), Blocked> {
         while self.at < self.text.len() {
+            self.pass_word();
             self.at = skip(&self.text, self.at, &mut self.look, complete);
             if self.at >= self.text.len() {
                 break;
             }
             let window = Window::new(&self.text, self.first, self.at, complete);
-            match Search::new(window, wanted).run(self.at, &mut self.email) {
+            match Search::new(window, wanted).run(self.at, &mut self.memo) {
                 Err(_) => break,
                 Ok(None) => {}
                 Ok(Some(found)) => self.settle(found, sink)?,
@@ -146,6 +151,17 @@ impl Scanner {
             self.cut();
         }
         Ok(())
+    }
+
+    /// Within a word only e-mail addresses begin, and the memo may know that none does.
+    fn pass_word(&mut self) {
+        let end = self.memo.email.dead().min(self.text.len());
+        while self.first < self.at
+            && self.at < end
+            && self.text[self.at - 1].is_ascii_alphanumeric()
+        {
+            self.at += 1;
+        }
     }
 
     /// What is done with a match that begins where the scan stands.
@@ -201,7 +217,7 @@ impl Scanner {
         self.allowed = self.allowed.saturating_sub(spent);
         self.counted.iter_mut().for_each(|end| *end = end.saturating_sub(spent));
         self.look = self.look.saturating_sub(spent);
-        self.email.shift(spent);
+        self.memo.shift(spent);
     }
 }
 
@@ -240,9 +256,7 @@ fn class(byte: u8) -> u8 {
 /// found worth a look.
 fn skip(text: &[u8], mut at: usize, look: &mut usize, complete: bool) -> usize {
     while at >= *look {
-        while at < text.len() && class(text[at]) == IDLE {
-            at += 1;
-        }
+        at = skip_idle(text, at);
         let begin = at;
         while at < text.len() && class(text[at]) == WORD {
             at += 1;
@@ -253,7 +267,8 @@ fn skip(text: &[u8], mut at: usize, look: &mut usize, complete: bool) -> usize {
             None => return at,
             Some(_) if at == begin => return at,
             Some(b':') if at - begin > ip::GROUP_DIGITS => return at,
-            Some(&byte) if class(byte) == LOOK && byte != b'(' => {
+            Some(b'(') => {}
+            Some(_) if skip_idle(text, at) == at => {
                 *look = at;
                 return begin;
             }
@@ -263,5 +278,17 @@ fn skip(text: &[u8], mut at: usize, look: &mut usize, complete: bool) -> usize {
     at
 }
 
-#[cfg(test)]
-mod tests;
+/// Passes over what no match begins with and no word goes on with.
+fn skip_idle(text: &[u8], mut at: usize) -> usize {
+    while let Some(&byte) = text.get(at) {
+        match class(byte) {
+            IDLE => at += 1,
+            LOOK if byte >= 0x80 => match fold(&text[at..]) {
+                Folded::Symbol(OTHER, len) => at += len,
+                _ => break,
+            },
+            _ => break,
+        }
+    }
+    at
+}

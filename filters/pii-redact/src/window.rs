@@ -79,7 +79,17 @@ impl<'a> Window<'a> {
     }
 
     /// The character before `place` and where it begins; `None` at the segment's begin.
+    #[inline]
     pub(crate) fn before(&self, place: usize) -> Option<(u8, usize)> {
+        if place > self.first
+            && let byte @ 1..0x80 = self.text[place - 1]
+        {
+            return Some((byte, place - 1));
+        }
+        self.before_slow(place)
+    }
+
+    fn before_slow(&self, place: usize) -> Option<(u8, usize)> {
         let mut end = place;
         for _ in 0..=UNSEEN_MAX {
             let (folded, begin) = self.fold_before(end)?;

@@ -178,7 +178,8 @@ impl<'a> Checker<'a> {
         let place = held.at(&format!("spec/targetRefs/{index}/name"));
         let message = format!("there is no {} {namespace}/{name}", target.kind.as_str());
         let problem = Problem::error("unknown-reference", &place, message).of(held.key());
-        self.report.problems.push(problem.nearest(nearest(name, names)));
+        let problem = problem.nearest(nearest(name, names));
+        self.unknown(target.kind.as_str(), namespace, name, problem);
         false
     }
 

@@ -157,7 +157,10 @@ impl<'a> Checker<'a> {
                     }
                     Err((message, near)) => {
                         verdict.unresolved = Some(("InvalidCertificateRef", message.clone()));
-                        Problem::error("unknown-reference", &place, message).nearest(near)
+                        let problem = Problem::error("unknown-reference", &place, message);
+                        let problem = problem.nearest(near).of(gateway.key());
+                        self.unknown("Secret", namespace, name, problem);
+                        continue;
                     }
                 }
             };

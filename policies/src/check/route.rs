@@ -49,10 +49,12 @@ impl<'a> Checker<'a> {
         }
         refusal.unwrap_or_else(|| {
             let message = "the route has no parent: nothing reaches it";
-            let problem = Problem::warning("no-parent", &route.at("metadata/name"), message);
-            self.report
-                .problems
-                .push(problem.expected("`parentRefs` with a Gateway or a Service").of(route.key()));
+            // Where something is wrong already, the parent may be in that.
+            if !self.resources.refused.contains_key(route.key()) {
+                let problem = Problem::warning("no-parent", &route.at("metadata/name"), message);
+                let expected = "`parentRefs` with a Gateway or a Service";
+                self.report.problems.push(problem.expected(expected).of(route.key()));
+            }
             Err(("NoMatchingParent", message.to_owned()))
         })
     }
@@ -240,7 +242,9 @@ impl<'a> Checker<'a> {
             "unknown-reference"
         };
         let problem = Problem::error(code, &place, message.clone()).nearest(near).of(route.key());
-        self.report.problems.push(problem);
+        let parent = &route.spec.parent_refs[index];
+        let namespace = parent.namespace.as_ref().map_or(route.namespace(), |name| name.0.as_str());
+        self.unknown(&parent.kind, namespace, &parent.name.0, problem);
         ("NoMatchingParent", message)
     }
 

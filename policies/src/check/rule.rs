@@ -102,14 +102,14 @@ impl<'a> Checker<'a> {
             found = None;
             let message = format!("there is no Filter {namespace}/{name}");
             faults.push(("InvalidFilter", message.clone()));
-            if self.resources.refused.contains_key(&key) {
+            if self.resources.refused.get(&key).is_some_and(|refused| refused.denies) {
                 self.denied_routes.entry(key).or_default().insert(route.key().clone());
                 continue;
             }
             let place = route.at(&format!("spec/rules/{index}/filters/{number}/extensionRef/name"));
             let near = nearest(name, self.resources.names::<filter::Filter>(namespace));
             let problem = Problem::error("unknown-reference", &place, message).nearest(near);
-            self.report.problems.push(problem.of(route.key()));
+            self.unknown("Filter", namespace, name, problem.of(route.key()));
         }
         found
     }
@@ -129,7 +129,12 @@ impl<'a> Checker<'a> {
                 BackendFault::InvalidKind => "InvalidKind",
             };
             faults.push((reason, problem.message.clone()));
-            self.report.problems.push(problem.of(route.key()));
+            let namespace =
+                backend.namespace.as_ref().map_or(route.namespace(), |name| name.0.as_str());
+            // A Service without a port was reported when the route was read.
+            if backend.kind != "Service" || backend.port.is_some() {
+                self.unknown(&backend.kind, namespace, &backend.name.0, problem.of(route.key()));
+            }
             fault
         });
         let (request_headers, response_headers) = edits(&backend.filters);

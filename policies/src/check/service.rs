@@ -111,7 +111,7 @@ impl<'a> Checker<'a> {
         let near = nearest(name, self.resources.names::<Service>(slice.namespace()));
         let problem =
             Problem::warning("unknown-reference", &place, message).nearest(near).of(slice.key());
-        self.report.problems.push(problem);
+        self.unknown("Service", slice.namespace(), name, problem);
     }
 }
 

@@ -167,7 +167,10 @@ fn unknown_kind(
     {
         let expected =
             if right.is_empty() { "`v1`".to_owned() } else { format!("`{right}/VERSION`") };
-        problems.push(unknown(origin, "apiVersion", version, [*right].into_iter(), expected));
+        let mut problem = unknown(origin, "apiVersion", version, [].into_iter(), expected);
+        let number = version.rsplit('/').next().unwrap_or_default();
+        problem.nearest = nearest(group, [*right]).map(|group| format!("{group}/{number}"));
+        problems.push(problem);
         return;
     }
     let ours = || KINDS.iter().map(|known| known.kind);

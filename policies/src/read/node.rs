@@ -86,6 +86,13 @@ impl Node {
         }
     }
 
+    /// Whether a place lies within.
+    pub(crate) fn contains(&self, span: Span) -> bool {
+        let Span { line, column, end_line, end_column } = self.span;
+        (line, column) <= (span.line, span.column)
+            && (span.line, span.column) < (end_line, end_column)
+    }
+
     /// The entry of a key, if it is a mapping that has it.
     pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries()?.iter().find(|entry| entry.key == key)
@@ -130,6 +137,16 @@ impl Node {
 }
 
 impl Scalar {
+    /// How it was written, and what it reads as instead of text.
+    pub(crate) fn unquoted(&self) -> Option<(String, &'static str)> {
+        match self {
+            Self::Number { written, .. } => Some((written.clone(), "a number")),
+            Self::Bool(value) => Some((value.to_string(), "a boolean")),
+            Self::Ambiguous { written, other } => Some((written.clone(), other)),
+            Self::Null | Self::Text(_) => None,
+        }
+    }
+
     /// Reads a plain (unquoted) scalar.
     ///
     /// # Source

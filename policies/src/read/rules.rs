@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::model::ModuleSource;
+use crate::nearest::nearest;
 use crate::problem::Problem;
 use crate::resource::filter::{Filter, TargetRef};
 use crate::resource::gateway::{Gateway, ListenerProtocol};
@@ -13,15 +14,16 @@ use crate::resource::secret::{Secret, TLS_SECRET};
 use crate::resource::service::{AddressType, EndpointSlice, SERVICE_NAME_LABEL, Service};
 use crate::resource::wasm_plugin::{EnvSource, WasmPlugin};
 use crate::resource::{Origin, Resource, Spec};
+use crate::source::Span;
 use crate::text::{EnvironmentName, Format};
 
 /// WebAssembly's page, in bytes: memory is given in whole pages.
 const PAGE_BYTES: u64 = 64 << 10;
 
 /// Checks one resource, and makes its relative paths absolute.
-pub(crate) fn inspect(resource: &mut Resource, problems: &mut Vec<Problem>) {
+pub(crate) fn inspect(resource: &mut Resource, wrong: &[Span], problems: &mut Vec<Problem>) {
     let origin = &resource.origin;
-    let mut rules = Rules { origin, problems };
+    let mut rules = Rules { origin, wrong, problems };
     match &mut resource.spec {
         Spec::Gateway(gateway) => rules.gateway(gateway),
         Spec::HttpRoute(route) => rules.route(route),
@@ -51,6 +53,8 @@ fn resolve(module: &mut ModuleSource, file: &str) {
 
 struct Rules<'a> {
     origin: &'a Origin,
+    /// Where something is wrong already: what was left out there must not be missed here.
+    wrong: &'a [Span],
     problems: &'a mut Vec<Problem>,
 }
 
@@ -62,6 +66,10 @@ impl Rules<'_> {
         message: impl Into<String>,
         expected: Option<&str>,
     ) {
+        let around = self.origin.around(path);
+        if self.wrong.iter().any(|span| around.contains(*span)) {
+            return;
+        }
         let problem = Problem::error(code, &self.origin.at(path), message);
         self.problems.push(Problem { expected: expected.map(str::to_owned), ..problem });
     }
@@ -120,18 +128,13 @@ impl Rules<'_> {
 
     /// A field with one right value, whose type is open in the API.
     fn only(&mut self, path: &str, written: &str, right: &str) {
-        if written != right {
-            let problem = Problem::error(
-                "unknown-value",
-                &self.origin.at(path),
-                format!("unknown value `{written}`"),
-            );
-            self.problems.push(
-                problem
-                    .expected(format!("`{right}`"))
-                    .nearest(crate::nearest::nearest(written, [right])),
-            );
+        if written == right {
+            return;
         }
+        let message = format!("unknown value `{written}`");
+        let problem = Problem::error("unknown-value", &self.origin.at(path), message);
+        let expected = if right.is_empty() { "`\"\"`".to_owned() } else { format!("`{right}`") };
+        self.problems.push(problem.expected(expected).nearest(nearest(written, [right])));
     }
 
     fn service(&mut self, service: &Service) {
@@ -188,7 +191,7 @@ impl Rules<'_> {
             let path = if secret.string_data.contains_key(key) { "stringData" } else { "data" };
             if !secret.has(key) {
                 let message = format!("a Secret of type `{TLS_SECRET}` needs `{key}`");
-                self.error("missing-field", path, message, None);
+                self.error("missing-field", "type", message, None);
             } else if !secret.text(key).is_some_and(|pem| pem.contains(marker)) {
                 // Keys have dots, not slashes: a path can name them.
                 let message = format!("`{key}` is not PEM");

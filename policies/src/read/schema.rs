@@ -84,6 +84,7 @@ fn document(kind: &KindInfo) -> Value {
             "description": body.get("description"),
             "properties": { "spec": body },
             "required": ["spec"],
+            "additionalProperties": false,
             "x-ignored": ["status"],
         }),
     };

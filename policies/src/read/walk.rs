@@ -1,4 +1,8 @@
-//! Checks a tree of values against a shape, and makes the JSON value that the types are read from.
+//! Checks a tree of values against a shape.
+//!
+//! What is right comes out twice: as the JSON value that the types are read from, and as a tree
+//! with the same parts and their places. What is wrong is left out of both, so that the rules and
+//! the references of the rest can be checked in the same run.
 
 use std::sync::Arc;
 
@@ -16,79 +20,91 @@ pub(crate) struct Walk<'a> {
     /// Whether values may be quoted in messages.
     secret: bool,
     pub problems: Vec<Problem>,
+    /// Where the problems are.
+    pub wrong: Vec<Span>,
+}
+
+/// A value that is right, with the tree that it came from.
+pub(crate) struct Right {
+    pub value: Value,
+    pub node: Arc<Node>,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(source: &'a Arc<Source>, secret: bool) -> Self {
-        Self { source, secret, problems: Vec::new() }
+        Self { source, secret, problems: Vec::new(), wrong: Vec::new() }
     }
 
-    /// The value, as far as it is right; every mistake in it goes to `problems`.
-    pub(crate) fn value(&mut self, node: &Node, shape: &Shape) -> Value {
-        match shape {
+    /// The value without its wrong parts; `None` when nothing can be left out.
+    pub(crate) fn value(&mut self, node: &Arc<Node>, shape: &Shape) -> Option<Right> {
+        let value = match shape {
+            Shape::Object(shape) => return self.object(node, shape),
+            Shape::List { item, min, max } => return self.list(node, item, *min, *max),
             Shape::Any => self.any(node),
             Shape::Boolean => match &node.kind {
-                NodeKind::Scalar(Scalar::Bool(value)) => Value::Bool(*value),
+                NodeKind::Scalar(Scalar::Bool(value)) => Some(Value::Bool(*value)),
                 _ => self.wrong_type(node, "`true` or `false`"),
             },
-            Shape::Object(shape) => self.object(node, shape),
-            Shape::List { item, min, max } => self.list(node, item, *min, *max),
             Shape::Text(shape) => self.text(node, shape),
             Shape::Choice { values, unsupported } => self.choice(node, values, unsupported),
             Shape::Number { integer, min, max } => self.number(node, *integer, *min, *max),
-        }
+        }?;
+        Some(Right { value, node: Arc::clone(node) })
     }
 
-    fn object(&mut self, node: &Node, shape: &ObjectShape) -> Value {
+    fn object(&mut self, node: &Arc<Node>, shape: &ObjectShape) -> Option<Right> {
         let Some(entries) = node.entries() else { return self.wrong_type(node, "a mapping") };
-        let mut object = Map::new();
+        let (mut object, mut kept, mut meant) = (Map::new(), Vec::new(), Vec::new());
         for entry in entries {
-            if let Some(value) = self.field(entry, shape) {
-                object.insert(entry.key.clone(), value);
+            // As in Kubernetes, a known field without a value is not there.
+            if entry.value.is_null() && shape.fields.contains_key(&entry.key) {
+                continue;
             }
+            let Some(field) = self.field(entry, shape, &mut meant) else { continue };
+            let Some(right) = self.value(&entry.value, field) else { continue };
+            object.insert(entry.key.clone(), right.value);
+            kept.push(Entry { key: entry.key.clone(), span: entry.span, value: right.node });
         }
-        let is_there = |name: &String| entries.iter().any(|e| e.key == *name && !e.value.is_null());
-        for name in shape.required.iter().filter(|name| !is_there(name)) {
+        let is_there = |name: &str| entries.iter().any(|e| e.key == name && !e.value.is_null());
+        for name in shape.required.iter().filter(|name| !is_there(name) && !meant.contains(name)) {
             // At the key that was left empty, else at the mapping's first key.
             let span = node.entry(name).map_or_else(|| first_span(node), |entry| entry.span);
             self.error("missing-field", span, format!("the field `{name}` is missing"));
         }
-        Value::Object(object)
+        let is_whole = shape.required.iter().all(|name| object.contains_key(name));
+        let node = Node::new(node.span, NodeKind::Map(kept));
+        is_whole.then_some(Right { value: Value::Object(object), node })
     }
 
-    fn field(&mut self, entry: &Entry, shape: &ObjectShape) -> Option<Value> {
+    /// The shape of a field, if its value matters; a misspelt name adds what was meant to `meant`.
+    fn field<'s>(
+        &mut self,
+        entry: &Entry,
+        shape: &'s ObjectShape,
+        meant: &mut Vec<&'s String>,
+    ) -> Option<&'s Shape> {
         let key = entry.key.as_str();
-        if let Some(field) = shape.fields.get(key) {
-            return (!entry.value.is_null()).then(|| self.value(&entry.value, field));
+        let others = || shape.others.as_deref();
+        let ignored = || shape.ignored.iter().any(|name| name == key);
+        if let Some(field) = shape.fields.get(key).or_else(others) {
+            return Some(field);
         }
-        if shape.ignored.iter().any(|name| name == key) {
+        if ignored() {
             return None;
         }
-        if let Some(others) = &shape.others {
-            return Some(self.value(&entry.value, others));
-        }
         if shape.unsupported.iter().any(|name| name == key) {
-            self.error(
-                "unsupported",
-                entry.span,
-                format!("the field `{key}` is not supported yet"),
-            );
+            let message = format!("the field `{key}` is not supported yet");
+            self.error("unsupported", entry.span, message);
             return None;
         }
         let known = || shape.fields.keys().map(String::as_str);
-        let names = known().chain(shape.ignored.iter().map(String::as_str));
-        let problem = Problem::error(
-            "unknown-field",
-            &self.place(entry.span),
-            format!("unknown field `{key}`"),
-        )
-        .expected(one_of(known()))
-        .nearest(nearest(key, names));
-        self.problems.push(problem);
-        None
+        let near = nearest(key, known().chain(shape.ignored.iter().map(String::as_str)));
+        meant.extend(shape.required.iter().filter(|name| near == Some(name.as_str())));
+        let problem = self.problem("unknown-field", entry.span, format!("unknown field `{key}`"));
+        self.push(entry.span, problem.expected(one_of(known())).nearest(near))
     }
 
-    fn list(&mut self, node: &Node, item: &Shape, min: usize, max: usize) -> Value {
+    fn list(&mut self, node: &Arc<Node>, item: &Shape, min: usize, max: usize) -> Option<Right> {
         let Some(items) = node.items() else { return self.wrong_type(node, "a list") };
         if items.len() < min || items.len() > max {
             let message = format!("the list has {} items", items.len());
@@ -96,13 +112,17 @@ impl<'a> Walk<'a> {
                 (min, usize::MAX) => format!("at least {min}"),
                 (min, max) => format!("{min} to {max}"),
             };
-            let problem = Problem::error("list-length", &self.place(first_span(node)), message);
-            self.problems.push(problem.expected(expected));
+            let span = first_span(node);
+            let problem = self.problem("list-length", span, message).expected(expected);
+            self.push::<()>(span, problem);
         }
-        items.iter().map(|node| self.value(node, item)).collect()
+        let right = items.iter().filter_map(|node| self.value(node, item));
+        let (values, items) = right.map(|right| (right.value, right.node)).unzip();
+        let node = Node::new(node.span, NodeKind::List(items));
+        Some(Right { value: Value::Array(values), node })
     }
 
-    fn text(&mut self, node: &Node, shape: &TextShape) -> Value {
+    fn text(&mut self, node: &Node, shape: &TextShape) -> Option<Value> {
         let expected = shape.format.map_or("text", |format| format.expected);
         let text = match &node.kind {
             NodeKind::Scalar(Scalar::Text(text)) => text,
@@ -111,128 +131,141 @@ impl<'a> Walk<'a> {
             {
                 written
             }
-            NodeKind::Scalar(Scalar::Number { written, .. }) => {
-                return self.unquoted(node, written, "a number");
-            }
-            NodeKind::Scalar(Scalar::Bool(value)) => {
-                return self.unquoted(node, &value.to_string(), "a boolean");
-            }
-            NodeKind::Scalar(Scalar::Ambiguous { written, other }) => {
-                return self.unquoted(node, written, other);
-            }
+            NodeKind::Scalar(scalar) => match scalar.unquoted() {
+                Some((written, other)) => return self.unquoted(node, &written, other, shape),
+                None => return self.wrong_type(node, expected),
+            },
             _ => return self.wrong_type(node, expected),
         };
         let length = text.chars().count();
         if length < shape.min || length > shape.max {
-            let message = if length == 0 {
-                "the text is empty".to_owned()
-            } else {
-                format!("the text has {length} characters")
+            let message = match length {
+                0 => "the text is empty".to_owned(),
+                length => format!("the text has {length} characters"),
             };
             let expected = format!("{} to {} characters", shape.min, shape.max);
-            self.problems.push(
-                Problem::error("text-length", &self.place(node.span), message).expected(expected),
-            );
-        } else if let Some(format) = shape.format
-            && let Err(message) = (format.check)(text)
-        {
-            let message = if self.secret { format!("not {}", format.expected) } else { message };
-            let code =
-                if message.ends_with("not supported yet") { "unsupported" } else { "format" };
-            let problem =
-                Problem::error(code, &self.place(node.span), message).expected(format.expected);
-            let nearest = (format.name == "module-url").then(|| nearest_module(text)).flatten();
-            self.problems.push(problem.nearest(nearest));
+            let problem = self.problem("text-length", node.span, message).expected(expected);
+            return self.push(node.span, problem);
         }
-        Value::String(text.clone())
+        let Some(format) = shape.format else { return Some(Value::String(text.clone())) };
+        let Err(message) = (format.check)(text) else { return Some(Value::String(text.clone())) };
+        let code = if message.ends_with("not supported yet") { "unsupported" } else { "format" };
+        let message = if self.secret { "the value is not right".to_owned() } else { message };
+        let near = (format.name == "module-url").then(|| nearest_module(text)).flatten();
+        let problem = self.problem(code, node.span, message);
+        self.push(node.span, problem.expected(format.expected).nearest(near))
     }
 
     /// Text that lacks its quotes.
-    fn unquoted(&mut self, node: &Node, written: &str, other: &str) -> Value {
+    fn unquoted(
+        &mut self,
+        node: &Node,
+        written: &str,
+        other: &str,
+        shape: &TextShape,
+    ) -> Option<Value> {
+        let wrong = shape.format.filter(|format| (format.check)(written).is_err());
         let message = format!("text without quotes that reads as {other}");
-        let problem = Problem::error("wrong-type", &self.place(node.span), message)
-            .expected("text in quotes");
-        let nearest = (!self.secret).then(|| format!("\"{written}\""));
-        self.problems.push(problem.nearest(nearest));
-        Value::Null
-    }
-
-    fn choice(&mut self, node: &Node, values: &[String], unsupported: &[String]) -> Value {
-        let written = match &node.kind {
-            NodeKind::Scalar(Scalar::Text(text)) => text,
-            NodeKind::Scalar(Scalar::Ambiguous { written, .. }) => written,
-            _ => return self.wrong_type(node, &one_of(values.iter().map(String::as_str))),
+        let problem = self.problem("wrong-type", node.span, message);
+        let problem = match wrong {
+            Some(format) => problem.expected(format.expected),
+            None => problem
+                .expected("text in quotes")
+                .nearest((!self.secret).then(|| format!("\"{written}\""))),
         };
-        if !values.contains(written) {
-            let place = self.place(node.span);
-            let problem = if unsupported.contains(written) {
-                Problem::error("unsupported", &place, format!("`{written}` is not supported yet"))
-            } else {
-                Problem::error("unknown-value", &place, format!("unknown value `{written}`"))
-                    .nearest(nearest(written, values.iter().map(String::as_str)))
-            };
-            self.problems.push(problem.expected(one_of(values.iter().map(String::as_str))));
-        }
-        Value::String(written.clone())
+        self.push(node.span, problem)
     }
 
-    fn number(&mut self, node: &Node, integer: bool, min: f64, max: f64) -> Value {
+    fn choice(&mut self, node: &Node, values: &[String], unsupported: &[String]) -> Option<Value> {
+        let known = || values.iter().map(String::as_str);
+        let written = match &node.kind {
+            NodeKind::Scalar(Scalar::Text(written) | Scalar::Ambiguous { written, .. }) => written,
+            _ => return self.wrong_type(node, &one_of(known())),
+        };
+        if values.contains(written) {
+            return Some(Value::String(written.clone()));
+        }
+        let problem = if unsupported.contains(written) {
+            self.problem("unsupported", node.span, format!("`{written}` is not supported yet"))
+        } else {
+            let message = format!("unknown value `{written}`");
+            self.problem("unknown-value", node.span, message).nearest(nearest(written, known()))
+        };
+        self.push(node.span, problem.expected(one_of(known())))
+    }
+
+    fn number(&mut self, node: &Node, integer: bool, min: f64, max: f64) -> Option<Value> {
         let name = if integer { "an integer" } else { "a number" };
         let expected = match (min == f64::MIN, max == f64::MAX) {
             (false, false) => format!("{name} from {min} to {max}"),
             _ => name.to_owned(),
         };
         let NodeKind::Scalar(Scalar::Number { value, written }) = &node.kind else {
-            return self.wrong_type(node, &expected);
+            let is_number = |text: &&str| matches!(Scalar::plain(text), Scalar::Number { .. });
+            let near = node.text().filter(is_number).filter(|_| !self.secret);
+            let problem = self.is_wrong(node, &expected).nearest(near);
+            return self.push(first_span(node), problem);
         };
         let is_integer = value.is_i64() || value.is_u64();
         let in_range = value.as_f64().is_some_and(|value| (min..=max).contains(&value));
         if integer && !is_integer || !in_range {
-            let problem = Problem::error(
-                "range",
-                &self.place(node.span),
-                format!("`{written}` is out of range"),
-            );
-            self.problems.push(problem.expected(expected));
+            let message = format!("`{written}` is out of range");
+            let problem = self.problem("range", node.span, message).expected(expected);
+            return self.push(node.span, problem);
         }
-        Value::Number(value.clone())
+        Some(Value::Number(value.clone()))
     }
 
     /// Any JSON.
-    fn any(&mut self, node: &Node) -> Value {
+    fn any(&mut self, node: &Node) -> Option<Value> {
         match &node.kind {
-            NodeKind::Scalar(Scalar::Null) => Value::Null,
-            NodeKind::Scalar(Scalar::Bool(value)) => Value::Bool(*value),
-            NodeKind::Scalar(Scalar::Number { value, .. }) => Value::Number(value.clone()),
-            NodeKind::Scalar(Scalar::Text(text)) => Value::String(text.clone()),
+            NodeKind::Scalar(Scalar::Null) => Some(Value::Null),
+            NodeKind::Scalar(Scalar::Bool(value)) => Some(Value::Bool(*value)),
+            NodeKind::Scalar(Scalar::Number { value, .. }) => Some(Value::Number(value.clone())),
+            NodeKind::Scalar(Scalar::Text(text)) => Some(Value::String(text.clone())),
             NodeKind::Scalar(Scalar::Ambiguous { written, other }) => {
-                self.unquoted(node, written, other)
+                let message = format!("`{written}` without quotes reads as {other} in Kubernetes");
+                let problem = self.problem("wrong-type", node.span, message);
+                let near = format!("\"{written}\"");
+                self.push(
+                    node.span,
+                    problem
+                        .expected("text in quotes, `true`, `false` or a number")
+                        .nearest(Some(near)),
+                )
             }
             NodeKind::List(items) => items.iter().map(|item| self.any(item)).collect(),
             NodeKind::Map(entries) => {
-                let entries =
-                    entries.iter().map(|entry| (entry.key.clone(), self.any(&entry.value)));
-                Value::Object(entries.collect())
+                let value = |entry: &Entry| Some((entry.key.clone(), self.any(&entry.value)?));
+                entries.iter().map(value).collect::<Option<_>>().map(Value::Object)
             }
         }
     }
 
-    fn wrong_type(&mut self, node: &Node, expected: &str) -> Value {
-        let problem = Problem::error(
-            "wrong-type",
-            &self.place(first_span(node)),
-            format!("this is {}", node.describe()),
-        );
-        self.problems.push(problem.expected(expected));
-        Value::Null
+    fn wrong_type<T>(&mut self, node: &Node, expected: &str) -> Option<T> {
+        let problem = self.is_wrong(node, expected);
+        self.push(first_span(node), problem)
+    }
+
+    fn is_wrong(&self, node: &Node, expected: &str) -> Problem {
+        let message = format!("this is {}", node.describe());
+        self.problem("wrong-type", first_span(node), message).expected(expected)
     }
 
     fn error(&mut self, code: &'static str, span: Span, message: String) {
-        self.problems.push(Problem::error(code, &self.place(span), message));
+        let problem = self.problem(code, span, message);
+        self.push::<()>(span, problem);
     }
 
-    fn place(&self, span: Span) -> Place {
-        Place { source: Arc::clone(self.source), span }
+    fn problem(&self, code: &'static str, span: Span, message: String) -> Problem {
+        Problem::error(code, &Place { source: Arc::clone(self.source), span }, message)
+    }
+
+    /// Takes note of a problem; there is no value then.
+    fn push<T>(&mut self, span: Span, problem: Problem) -> Option<T> {
+        self.problems.push(problem);
+        self.wrong.push(span);
+        None
     }
 }
 

@@ -75,6 +75,10 @@ fn explain(info: &str, text: &str, line_offset: u32, mut span: Span) -> Malforme
             ..Malformed::new(span, message)
         };
     }
+    // The parser's own bound on nesting comes first where brackets only open.
+    if info.contains("recursion limit") {
+        return too_deep(span);
+    }
     Malformed::new(span, format!("not YAML: {info}"))
 }
 
@@ -99,7 +103,12 @@ struct Open {
 
 enum Content {
     List(Vec<Arc<Node>>),
-    Map { entries: Vec<Entry>, keys: HashSet<String>, key: Option<(String, Span)> },
+    /// A key that cannot be one is `None`: its value is dropped.
+    Map {
+        entries: Vec<Entry>,
+        keys: HashSet<String>,
+        key: Option<(Option<String>, Span)>,
+    },
 }
 
 impl Builder {
@@ -151,7 +160,7 @@ impl Builder {
 
     fn open(&mut self, span: Span, anchor: usize, content: Content) -> Result<(), Malformed> {
         if self.open.len() >= DEPTH_MAX {
-            return Err(Malformed::new(span, format!("nested deeper than {DEPTH_MAX} levels")));
+            return Err(too_deep(span));
         }
         self.open.push(Open { span, anchor, content });
         Ok(())
@@ -190,14 +199,15 @@ impl Builder {
             Some(Content::List(items)) => items.push(node),
             Some(Content::Map { entries, keys, key }) => match key.take() {
                 None => *key = Some((key_text(&node, span, &mut self.faults), span)),
-                Some((text, key_span)) if keys.contains(&text) => {
+                Some((None, _)) => {}
+                Some((Some(text), key_span)) if keys.contains(&text) => {
                     let message = format!("the key `{text}` is there twice");
                     self.faults.push(Malformed {
                         code: "duplicate-key",
                         ..Malformed::new(key_span, message)
                     });
                 }
-                Some((text, key_span)) => {
+                Some((Some(text), key_span)) => {
                     keys.insert(text.clone());
                     entries.push(Entry { key: text, span: key_span, value: node });
                 }
@@ -207,10 +217,12 @@ impl Builder {
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Scalar {
-        match tag {
-            None if style == ScalarStyle::Plain => return Scalar::plain(text),
-            Some(tag) if !is_core(tag, &["str"]) => self.faults.push(tag_refused(span)),
-            _ => {}
+        let is_str = tag.is_some_and(|tag| is_core(tag, &["str"]));
+        if tag.is_some() && !is_str {
+            self.faults.push(tag_refused(span));
+        }
+        if style == ScalarStyle::Plain && !is_str {
+            return Scalar::plain(text);
         }
         Scalar::Text(text.to_owned())
     }
@@ -222,8 +234,8 @@ impl Builder {
     }
 }
 
-/// The text of a key; a key that is none is a fault, and stands under its description.
-fn key_text(node: &Node, span: Span, faults: &mut Vec<Malformed>) -> String {
+/// The text of a key; a key that cannot be one is a fault.
+fn key_text(node: &Node, span: Span, faults: &mut Vec<Malformed>) -> Option<String> {
     let fault = match &node.kind {
         NodeKind::Scalar(Scalar::Text(text)) if text == "<<" => Malformed {
             expected: Some("the fields, written out".into()),
@@ -233,19 +245,23 @@ fn key_text(node: &Node, span: Span, faults: &mut Vec<Malformed>) -> String {
             Scalar::Text(written)
             | Scalar::Number { written, .. }
             | Scalar::Ambiguous { written, .. },
-        ) => return written.clone(),
-        NodeKind::Scalar(Scalar::Bool(value)) => return value.to_string(),
+        ) => return Some(written.clone()),
+        NodeKind::Scalar(Scalar::Bool(value)) => return Some(value.to_string()),
         _ => Malformed {
             expected: Some("text".into()),
             ..Malformed::new(span, format!("{} cannot be a key", node.describe()))
         },
     };
     faults.push(fault);
-    node.describe().to_owned()
+    None
 }
 
 fn is_core(tag: &Tag, suffixes: &[&str]) -> bool {
     tag.is_yaml_core_schema() && suffixes.contains(&tag.suffix.as_str())
+}
+
+fn too_deep(span: Span) -> Malformed {
+    Malformed::new(span, format!("nested deeper than {DEPTH_MAX} levels"))
 }
 
 fn tag_refused(span: Span) -> Malformed {

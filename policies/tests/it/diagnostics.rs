@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use waypoint_policies::{Resources, check, merge, read, render};
+use waypoint_policies::{Problem, Resources, check, merge, read, render};
 
 use crate::support::file;
 
@@ -72,4 +72,13 @@ fn a_problem_is_json_for_other_programs() {
     assert_eq!(value["nearest"], "Service");
     assert_eq!(value["severity"], "error");
     assert_eq!((&value["line"], &value["column"]), (&2.into(), &7.into()));
+}
+
+#[test]
+fn a_problem_of_a_whole_file_is_shown_without_a_place() {
+    let shown = render(&[
+        Problem::of_file("gone.yaml", "cannot be read"),
+        Problem::of_file("", "no files"),
+    ]);
+    assert_eq!(shown, "error[file]: cannot be read\n --> gone.yaml\n\nerror[file]: no files\n\n");
 }

@@ -1,1 +1,119 @@
-//! To come.
+//! References into other namespaces need a grant there; backends that cannot be used say why.
+
+use waypoint_policies::{BackendFault, Checked, Severity};
+
+use crate::support::{EDGE, checked, service};
+
+fn grant(to: &str) -> String {
+    format!(
+        "
+---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {{name: grant, namespace: bank}}
+spec:
+  from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}}, {{group: gateway.networking.k8s.io, kind: Gateway, namespace: shop}}]
+  to: {to}
+"
+    )
+}
+
+fn route(backend: &str) -> String {
+    format!(
+        "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: r, namespace: shop}}
+spec: {{parentRefs: [{{name: edge}}], rules: [{{backendRefs: [{backend}]}}]}}
+"
+    )
+}
+
+fn target(checked: &Checked) -> Result<String, BackendFault> {
+    let rule = checked.model.entrances[0].routes.rules().next().unwrap();
+    rule.backends[0].target.as_ref().map(ToString::to_string).map_err(|fault| *fault)
+}
+
+fn condition(checked: &Checked, kind: &str, condition: &str) -> String {
+    let (_, found) = checked.model.conditions.iter().find(|(key, _)| key.kind == kind).unwrap();
+    found.iter().find(|found| found.kind == condition).unwrap().reason.clone()
+}
+
+#[test]
+fn a_backend_of_another_namespace_is_used_only_with_a_grant_for_it() {
+    let far = "{name: vault, namespace: bank, port: 80}";
+    let cases = [
+        // grant                                                 backend   outcome
+        ("", far, Err(BackendFault::RefNotPermitted), "RefNotPermitted"),
+        ("[{group: '', kind: Service}]", far, Ok("bank/vault:80"), "ResolvedRefs"),
+        ("[{group: '', kind: Service, name: vault}]", far, Ok("bank/vault:80"), "ResolvedRefs"),
+        (
+            "[{group: '', kind: Service, name: door}]",
+            far,
+            Err(BackendFault::RefNotPermitted),
+            "RefNotPermitted",
+        ),
+        ("[{group: '', kind: Secret}]", far, Err(BackendFault::RefNotPermitted), "RefNotPermitted"),
+        ("", "{name: cart, port: 80}", Ok("shop/cart:80"), "ResolvedRefs"),
+        ("", "{name: cart, port: 81}", Err(BackendFault::BackendNotFound), "BackendNotFound"),
+        ("", "{name: crat, port: 80}", Err(BackendFault::BackendNotFound), "BackendNotFound"),
+        (
+            "",
+            "{name: cart, kind: Bucket, group: example.com}",
+            Err(BackendFault::InvalidKind),
+            "InvalidKind",
+        ),
+    ];
+    for (to, backend, want, reason) in cases {
+        let grant = if to.is_empty() { String::new() } else { grant(to) };
+        let text =
+            [EDGE, &service("shop", "cart"), &service("bank", "vault"), &grant, &route(backend)]
+                .concat();
+        let checked = checked(&text);
+        assert_eq!(target(&checked), want.map(str::to_owned), "{to} {backend}");
+        assert_eq!(condition(&checked, "HTTPRoute", "ResolvedRefs"), reason, "{to} {backend}");
+        let errors = checked.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        assert_eq!(
+            errors.count(),
+            0,
+            "a backend that is not there is a warning: the route answers 500"
+        );
+    }
+}
+
+#[test]
+fn a_certificate_of_another_namespace_is_used_only_with_a_grant_for_it() {
+    let gateway = EDGE.replace(
+        "protocol: HTTP",
+        "protocol: HTTPS, tls: {certificateRefs: [{name: cert, namespace: bank}]}",
+    );
+    let secret = "
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: cert, namespace: bank}
+type: kubernetes.io/tls
+data: {tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t, tls.key: LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0t}
+";
+    for (grant, certificates, reason) in [
+        (String::new(), 0, "RefNotPermitted"),
+        (grant("[{group: '', kind: Secret}]"), 1, "ResolvedRefs"),
+    ] {
+        let checked = checked(&[&gateway, secret, &grant].concat());
+        let tls =
+            checked.model.entrances[0].tls.as_ref().expect("an HTTPS listener never becomes plain");
+        assert_eq!(tls.certificates.len(), certificates);
+        assert_eq!(condition(&checked, "Gateway", "ResolvedRefs"), reason);
+        assert!(!format!("{checked:?}").contains("PRIVATE KEY"), "a key is never printed");
+    }
+}
+
+#[test]
+fn names_of_another_namespace_are_not_suggested_without_a_grant() {
+    let text = [EDGE, &service("bank", "vault"), &route("{name: vaul, namespace: bank, port: 80}")]
+        .concat();
+    let checked = checked(&text);
+    assert_eq!(checked.problems.len(), 1);
+    assert_eq!(checked.problems[0].nearest, None);
+}

@@ -1,5 +1,7 @@
 //! Tests of the public surface, one file per subject.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod diagnostics;
 mod filters;
 mod grants;

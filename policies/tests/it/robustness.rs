@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use waypoint_policies::{DEPTH_MAX, NODES_MAX, Resources, check, merge, read, render};
+use waypoint_policies::{
+    DEPTH_MAX, NODES_MAX, PROBLEMS_MAX, Resources, check, merge, read, render,
+};
 
 use crate::support::file;
 
@@ -119,4 +121,57 @@ fn whatever_is_written_reading_and_checking_end_without_a_panic() {
         let checked = check(&merge(&Resources::default(), reading), &BTreeMap::new());
         let _ = render(&checked.problems);
     }
+}
+
+#[test]
+fn a_document_past_its_budget_is_refused_and_the_next_one_is_read() {
+    let fine = "\n---\napiVersion: v1\nkind: Service\nmetadata: {name: fine}\nspec: {}\n";
+    let deep = |depth: usize| format!("a: {}{}", "[".repeat(depth), "]".repeat(depth));
+    let laughs = |levels: usize| {
+        let mut text = "x0: &x0 [a, a, a, a, a, a, a, a, a, a]\n".to_owned();
+        for level in 1..levels {
+            let alias = format!("*x{}", level - 1);
+            text += &format!("x{level}: &x{level} [{}]\n", [alias.as_str(); 10].join(", "));
+        }
+        text
+    };
+    let cases = [
+        // document                 refused for
+        (deep(DEPTH_MAX - 1), None),
+        (deep(DEPTH_MAX), Some("nested deeper than")),
+        (deep(100_000), Some("nested deeper than")),
+        (laughs(4), None),
+        (laughs(9), Some("values in one document")),
+        (
+            format!("a: [{}]", "a, ".repeat(usize::try_from(NODES_MAX).unwrap())),
+            Some("values in one document"),
+        ),
+    ];
+    for (text, refusal) in cases {
+        let reading = read(&[file("bomb.yaml", &(text + fine))]);
+        let hit = reading
+            .problems
+            .iter()
+            .any(|problem| refusal.is_some_and(|word| problem.message.contains(word)));
+        assert_eq!(hit, refusal.is_some(), "{:?}", reading.problems[0].message);
+        assert_eq!(reading.resources.len(), 1, "{refusal:?}");
+    }
+}
+
+#[test]
+fn json_past_its_depth_is_refused() {
+    let text = "[".repeat(1_000_000);
+    let reading = read(&[file("bomb.json", &text)]);
+    assert!(
+        reading.problems[0].message.contains("nested too deep"),
+        "{}",
+        reading.problems[0].message
+    );
+}
+
+#[test]
+fn a_file_with_ever_so_many_mistakes_reports_a_bounded_number() {
+    let text = "---\nkind: x\n".repeat(5_000);
+    let reading = read(&[file("a.yaml", &text), file("b.yaml", "kind: x")]);
+    assert_eq!(reading.problems.len(), PROBLEMS_MAX + 1);
 }

@@ -113,35 +113,51 @@ fn parameter(content_type: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Text in a coding of two bytes a character begins so.
-const WIDE_MARKS: [&[u8]; 2] = [b"\xFE\xFF", b"\xFF\xFE"];
-/// gzip, Zstandard, xz, bzip2.
-const PACKED_MARKS: [&[u8]; 4] = [b"\x1F\x8B\x08", b"\x28\xB5\x2F\xFD", b"\xFD7zXZ", b"BZh9"];
-
 /// What the first bytes of a body tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
+    /// Text of two bytes a character.
     Wide,
+    /// gzip, Zstandard, xz, bzip2.
     Packed,
     Binary,
     Json,
     Text,
 }
 
-/// Looks at the first bytes of a body.
-pub(crate) fn look(first: &[u8]) -> Look {
-    let starts = |marks: &[&[u8]]| marks.iter().any(|mark| first.starts_with(mark));
-    let control = |byte: &u8| matches!(byte, 0..=8 | 0x0B | 0x0E..=0x1A | 0x1C..=0x1D | 0x1F);
-    if starts(&WIDE_MARKS) {
-        Look::Wide
-    } else if starts(&PACKED_MARKS) {
-        Look::Packed
-    } else if first.starts_with(b"%PDF-") || first.iter().any(control) {
-        Look::Binary
-    } else {
-        let text = first.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(first).trim_ascii_start();
-        if matches!(text.first(), Some(b'{' | b'[')) { Look::Json } else { Look::Text }
+/// What a body begins with, and what it then is. At most [`MARK_BYTES_MAX`] bytes long.
+const MARKS: [(&[u8], Look); 7] = [
+    (b"\xFE\xFF", Look::Wide),
+    (b"\xFF\xFE", Look::Wide),
+    (b"\x1F\x8B\x08", Look::Packed),
+    (b"\x28\xB5\x2F\xFD", Look::Packed),
+    (b"\xFD7zXZ", Look::Packed),
+    (b"BZh9", Look::Packed),
+    (b"%PDF-", Look::Binary),
+];
+/// How much of a body may be held back to learn what it is, in bytes.
+pub(crate) const MARK_BYTES_MAX: usize = 5;
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Looks at the first bytes of a body; `None`: more of them must be seen, if there are.
+pub(crate) fn look(first: &[u8]) -> Option<Look> {
+    if let Some((_, look)) = MARKS.iter().find(|(mark, _)| first.starts_with(mark)) {
+        return Some(*look);
     }
+    let text = first.strip_prefix(BYTE_ORDER_MARK).unwrap_or(first).trim_ascii_start();
+    let begins = |mark: &[u8]| mark.len() > first.len() && mark.starts_with(first);
+    let open = MARKS.iter().any(|(mark, _)| begins(mark)) || begins(BYTE_ORDER_MARK);
+    match text.first() {
+        _ if open && first.len() < MARK_BYTES_MAX => None,
+        None if first.len() < MARK_BYTES_MAX => None,
+        Some(b'{' | b'[') => Some(Look::Json),
+        _ => Some(Look::Text),
+    }
+}
+
+/// Whether a byte occurs in no text.
+pub(crate) fn is_binary(byte: u8) -> bool {
+    matches!(byte, 0..=8 | 0x0B | 0x0E..=0x1A | 0x1C..=0x1D | 0x1F)
 }
 
 #[cfg(test)]
@@ -175,16 +191,21 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bytes_tell_text_from_the_rest() {
-        let cases: [(&[u8], Look); 8] = [
-            (b"\xFF\xFEt\0", Look::Wide),
-            (b"\x1F\x8B\x08\0", Look::Packed),
-            (b"\x89PNG\r\n\x1A\n", Look::Binary),
-            (b"%PDF-1.7\n", Look::Binary),
-            (b"\xEF\xBB\xBF {\"a\":1}", Look::Json),
-            (b"hello\n", Look::Text),
-            (b"\x1B[0m colours", Look::Text),
-            (b"", Look::Text),
+    fn the_first_bytes_tell_what_a_body_is_as_soon_as_they_can() {
+        let cases: [(&[u8], Option<Look>); 13] = [
+            (b"\xFF\xFEt\0", Some(Look::Wide)),
+            (b"\x1F\x8B\x08\0", Some(Look::Packed)),
+            (b"%PDF-1.7\n", Some(Look::Binary)),
+            (b"\xEF\xBB\xBF {\"a\":1}", Some(Look::Json)),
+            (b"{", Some(Look::Json)),
+            (b"h", Some(Look::Text)),
+            (b"     ", Some(Look::Text)),
+            (b"(a", Some(Look::Text)),
+            (b"", None),
+            (b" \n", None),
+            (b"\xFF", None),
+            (b"\xEF\xBB", None),
+            (b"%PDF", None),
         ];
         for (first, want) in cases {
             assert_eq!(look(first), want, "{first:?}");

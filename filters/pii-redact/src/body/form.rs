@@ -33,18 +33,18 @@ impl Percent {
             } else if byte == b'%' || byte == b'+' && plus {
                 to.text(&text[begin..index], self.escape)?;
                 begin = index + 1;
-                self.special(byte, to)?;
+                self.special(byte, to);
             }
         }
         to.text(&text[begin..], self.escape)
     }
 
-    fn special(&mut self, byte: u8, to: &mut Redactor) -> Result<(), Blocked> {
+    fn special(&mut self, byte: u8, to: &mut Redactor) {
         if byte == b'%' {
             self.pending.push(byte);
-            return Ok(());
+        } else {
+            to.encoded(b" ", b"+", self.escape);
         }
-        to.encoded(b" ", b"+", self.escape)
     }
 
     fn digit(&mut self, byte: u8, plus: bool, to: &mut Redactor) -> Result<(), Blocked> {
@@ -55,7 +55,7 @@ impl Percent {
         self.pending.push(byte);
         if let [_, high, low] = self.pending[..] {
             let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default() as u8;
-            to.encoded(&[digit(high) << 4 | digit(low)], &[b'%', high, low], self.escape)?;
+            to.encoded(&[digit(high) << 4 | digit(low)], &[b'%', high, low], self.escape);
             self.pending.clear();
         }
         Ok(())
@@ -124,7 +124,7 @@ impl Form {
             && !self.begun
         {
             // A leading plus is meant as one: clients forget to escape that of a phone number.
-            to.encoded(b"+", b"+", escape)?;
+            to.encoded(b"+", b"+", escape);
             text = rest;
             self.begun = true;
         }

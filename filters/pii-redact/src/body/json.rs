@@ -217,7 +217,7 @@ impl Json {
             to.structure(raw);
             to.context(text);
         } else {
-            to.encoded(text, raw, escape)?;
+            to.encoded(text, raw, escape);
         }
         let unread = unread.to_vec();
         self.state = State::Text(key);

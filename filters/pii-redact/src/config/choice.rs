@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::detect::Entity;
@@ -72,7 +72,9 @@ impl<'de> Deserialize<'de> for EntityEntry {
             }
 
             fn visit_str<E: Error>(self, name: &str) -> Result<EntityEntry, E> {
-                Entity::deserialize(name.into_deserializer()).map(EntityEntry::named)
+                Entity::from_config(name)
+                    .map(EntityEntry::named)
+                    .ok_or_else(|| E::unknown_variant(name, &Entity::CONFIG_NAMES))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EntityEntry, A::Error> {

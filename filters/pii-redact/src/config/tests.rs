@@ -5,7 +5,7 @@ use super::*;
 fn refused(config: &str) -> String {
     match serde_json::from_str::<Config>(config) {
         Err(error) => error.to_string(),
-        Ok(config) => config.check().err().expect("it is refused").to_string(),
+        Ok(config) => config.check().expect_err("it is refused").to_string(),
     }
 }
 

@@ -30,56 +30,66 @@ pub(crate) fn names(
     Ok(contains(window.context_behind(end, BEHIND_BYTES)?, names))
 }
 
-/// A text without gaps, in lower case.
-struct Plain {
-    bytes: [u8; BEFORE_BYTES],
-    /// A word begins with this byte.
-    begins: [bool; BEFORE_BYTES],
-    len: usize,
-}
+/// The bytes that a name may begin with, in either case; full-width letters, too.
+const FIRST: [bool; 256] = first_bytes();
 
-impl Plain {
-    fn push(&mut self, byte: u8, begins: bool) {
-        if self.len < BEFORE_BYTES {
-            self.bytes[self.len] = byte;
-            self.begins[self.len] = begins;
-            self.len += 1;
+const fn first_bytes() -> [bool; 256] {
+    let mut table = [false; 256];
+    let sets: [&Names; 3] = [&MY_NUMBER, &SSN, &PHONE];
+    let mut set = 0;
+    while set < sets.len() {
+        let mut name = 0;
+        while name < sets[set].len() {
+            let byte = sets[set][name].as_bytes()[0];
+            table[byte as usize] = true;
+            table[byte.to_ascii_uppercase() as usize] = true;
+            name += 1;
         }
+        set += 1;
     }
-
-    fn read(text: &[u8]) -> Self {
-        let mut plain = Self { bytes: [0; BEFORE_BYTES], begins: [false; BEFORE_BYTES], len: 0 };
-        let (mut rest, mut before) = (text, b' ');
-        while !rest.is_empty() {
-            let (symbol, len) = match fold(rest) {
-                Folded::Symbol(symbol, len) => (symbol, len),
-                Folded::Unseen(len) => (0, len),
-                Folded::Cut => (OTHER, 1),
-            };
-            if symbol.is_ascii_alphanumeric() {
-                let camel = before.is_ascii_lowercase() && symbol.is_ascii_uppercase();
-                plain.push(symbol.to_ascii_lowercase(), camel || !before.is_ascii_alphabetic());
-            } else if symbol == OTHER {
-                rest[..len].iter().for_each(|&byte| plain.push(byte, true));
-            }
-            if symbol != 0 {
-                before = symbol;
-            }
-            rest = &rest[len..];
-        }
-        plain
-    }
+    table[0xEF] = true;
+    table
 }
 
 fn contains(text: &[u8], names: &Names) -> bool {
-    let plain = Plain::read(text);
-    let bytes = &plain.bytes[..plain.len];
-    names.iter().any(|name| {
-        bytes
-            .windows(name.len())
-            .zip(&plain.begins)
-            .any(|(here, &begins)| begins && here == name.as_bytes())
-    })
+    (0..text.len())
+        .filter(|&place| FIRST[usize::from(text[place])] && begins_word(text, place))
+        .any(|place| names.iter().any(|name| spells(&text[place..], name.as_bytes())))
+}
+
+/// No letter stands before, or a capital follows a small one.
+fn begins_word(text: &[u8], place: usize) -> bool {
+    let Some(before) = place.checked_sub(1).map(|before| text[before]) else { return true };
+    let camel = before.is_ascii_lowercase() && text[place].is_ascii_uppercase();
+    !before.is_ascii_alphabetic() || !text[place].is_ascii() || camel
+}
+
+/// The text begins with the name, in any case and with any gaps.
+fn spells(text: &[u8], name: &[u8]) -> bool {
+    let (mut rest, mut name) = (text, name);
+    while !name.is_empty() {
+        if rest.is_empty() {
+            return false;
+        }
+        let (symbol, len) = match fold(rest) {
+            Folded::Symbol(symbol, len) => (symbol, len),
+            Folded::Unseen(len) => (0, len),
+            Folded::Cut => (OTHER, 1),
+        };
+        let (char, behind) = rest.split_at(len);
+        rest = behind;
+        let lower = [symbol.to_ascii_lowercase()];
+        let expected: &[u8] = match symbol {
+            OTHER => char,
+            _ if symbol.is_ascii_alphanumeric() => &lower,
+            _ => continue,
+        };
+        match name.strip_prefix(expected) {
+            Some(left) => name = left,
+            None => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]

@@ -23,6 +23,11 @@ pub(crate) struct Memo {
 }
 
 impl Memo {
+    /// No address begins before here.
+    pub(crate) fn dead(&self) -> usize {
+        self.dead
+    }
+
     /// The text lost `count` bytes at its front.
     pub(crate) fn shift(&mut self, count: usize) {
         self.seen = self.seen.saturating_sub(count);

@@ -7,9 +7,6 @@ const IBAN_MAX: usize = 34;
 pub(crate) fn find(window: &Window<'_>, place: usize) -> Result<Option<usize>, More> {
     let mut text = [0; IBAN_MAX];
     let (mut next, mut want, mut end) = (place, 4, place);
-    if !window.begins_word(place) {
-        return Ok(None);
-    }
     let mut index = 0;
     while index < want {
         let Some(char) = window.at(next)? else { return Ok(None) };

@@ -7,7 +7,7 @@ const GROUPS: usize = 8;
 pub(crate) const GROUP_DIGITS: usize = 4;
 
 pub(crate) fn find(window: &Window<'_>, place: usize) -> Result<Option<usize>, More> {
-    if !window.begins_word(place) || is_inside(window, place) {
+    if is_inside(window, place) {
         return Ok(None);
     }
     if let Some(end) = v6(window, place)? {

@@ -49,9 +49,6 @@ pub(crate) fn find(
 
 /// A number that begins with `+`, or with the bracket around its area code.
 pub(crate) fn find_marked(window: &Window<'_>, place: usize) -> Result<Option<usize>, More> {
-    if !window.begins_word(place) {
-        return Ok(None);
-    }
     let Some(mark) = window.at(place)? else { return Ok(None) };
     if mark.symbol == b'+' {
         return international(window, &Number::read(window, mark.next)?);
@@ -141,10 +138,7 @@ fn international(window: &Window<'_>, number: &Number) -> Result<Option<usize>, 
 
 /// Mixtures of gaps occur inside of `+49 (0)30-1234`, but a long number is not two numbers.
 fn is_joined(number: &Number, count: usize) -> bool {
-    number.gap_kind(count, true).is_some_and(|kind| kind != b'?') || {
-        let dots = (1..count).any(|index| matches!(number.gap(index), b'.' | b'?'));
-        !dots
-    }
+    number.gap_kind(count, true).is_some() || (1..count).all(|index| number.gap(index) != b'.')
 }
 
 fn is_international(digits: &[u8]) -> bool {
@@ -172,7 +166,7 @@ fn is_country(first: u8, second: u8, third: u8) -> bool {
         (2, 2..=6) => true,
         (2, 9) => matches!(third, 0 | 1 | 7..=9),
         (3, 5 | 7 | 8) | (4, 2) | (5, 0 | 9) => true,
-        (6, 7 | 8 | 9) => true,
+        (6, 7..=9) => true,
         (8, 0 | 5 | 7 | 8) => true,
         (9, 6 | 7) => third != 9,
         (9, 9) => matches!(third, 2..=6 | 8),

@@ -4,7 +4,8 @@ use super::{begins_number, context};
 use crate::number::Number;
 use crate::window::{More, Window};
 
-const DIGITS: usize = 9;
+/// No other number that begins with a digit has fewer.
+pub(super) const DIGITS: usize = 9;
 
 pub(crate) fn find(
     window: &Window<'_>,

@@ -67,6 +67,7 @@ fn decide(config: &str, content_type: &str, encoding: &str, partial: bool) -> &'
         content_type: (!content_type.is_empty()).then(|| content_type.into()),
         content_encoding: encoding.into(),
         partial,
+        upgraded: false,
     };
     match plan(&settings(config).0, &facts) {
         Plan::Pass => "pass",
@@ -111,4 +112,10 @@ fn a_body_is_scanned_passed_or_refused_by_its_head_and_the_policies() {
         let got = decide(config, content_type, encoding, partial);
         assert_eq!(got, want, "{config} {content_type} {encoding} {partial}");
     }
+}
+
+#[test]
+fn what_follows_an_upgrade_is_no_body() {
+    let facts = Facts { upgraded: true, ..Facts::default() };
+    assert!(matches!(plan(&settings(r#"{"unknownContent":"refuse"}"#).0, &facts), Plan::Pass));
 }

@@ -86,12 +86,16 @@ impl Rules<'_> {
     }
 
     fn route_match(&mut self, at: &str, when: &RouteMatch) {
-        let path = match when.path.kind {
-            PathMatchType::RegularExpression => RegexText::parse(&when.path.value).map(drop),
-            PathMatchType::Exact | PathMatchType::PathPrefix => check_path(&when.path.value),
+        let (path, expected) = match when.path.kind {
+            PathMatchType::RegularExpression => {
+                (RegexText::parse(&when.path.value).map(drop), RegexText::EXPECTED)
+            }
+            PathMatchType::Exact | PathMatchType::PathPrefix => {
+                (check_path(&when.path.value), "a path as it is after normalisation")
+            }
         };
         if let Err(message) = path {
-            self.error("format", &format!("{at}/path/value"), message, None);
+            self.error("format", &format!("{at}/path/value"), message, Some(expected));
         }
         let mut names = BTreeSet::new();
         for (index, header) in when.headers.iter().enumerate() {

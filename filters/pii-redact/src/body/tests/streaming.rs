@@ -99,6 +99,24 @@ fn valid_json_stays_valid_and_keeps_its_structure() {
     assert!(seen >= 5);
 }
 
+#[test]
+fn what_may_leave_leaves_at_once() {
+    let cases: [(&str, &[u8], &[u8]); 8] = [
+        ("text/event-stream", b":\n\n", b":\n\n"),
+        ("text/plain", b"a ", b"a "),
+        ("application/json", b"[1,\"x y\"", b"[1,\"x y\""),
+        ("application/x-ndjson", b"{\"a\":1}\n", b"{\"a\":1}\n"),
+        ("application/octet-stream", b"ok\n", b"ok\n"),
+        ("application/octet-stream", b"PK\x03\x04 taro@exam", b"PK\x03\x04 taro@exam"),
+        ("application/x-www-form-urlencoded", b"a=1&", b"a=1&"),
+        ("multipart/mixed; boundary=b", b"--b\r\n\r\nhello there ", b"--b\r\n\r\nhello there "),
+    ];
+    for (content_type, chunk, want) in cases {
+        let left = scan("{}", content_type, None).push(chunk).unwrap();
+        assert_eq!(left, want, "{content_type}");
+    }
+}
+
 /// A small deterministic generator (xorshift).
 struct Random(u64);
 
