@@ -19,11 +19,17 @@ use super::{Attached, Exchange, Interruption, InterruptionSlot, convert};
 use crate::codec::body::{Body, BodyError};
 use crate::error::RequestError;
 
+/// Most bytes that one callback is given; a larger frame is given in pieces, so that the work of a
+/// callback, and with it its CPU time, does not grow with what a peer sends at once.
+const PIECE_BYTES_MAX: usize = 16 * 1024;
+
 /// A body that passes one filter.
 pub(super) struct Layer {
     attached: Arc<Attached>,
     direction: Direction,
     inner: Body,
+    /// The rest of a frame that is given in pieces.
+    rest: Bytes,
     /// Frames that the filter has released and the consumer has not taken.
     ready: VecDeque<Frame<Bytes>>,
     /// The filter has been given the end of the message.
@@ -44,7 +50,8 @@ impl Layer {
     ) -> Self {
         let ready = frames(held);
         let slot = Arc::clone(slot);
-        Self { attached: attached.clone(), direction, inner, ready, fed_all, done: fed_all, slot }
+        let (attached, rest) = (Arc::clone(attached), Bytes::new());
+        Self { attached, direction, inner, rest, ready, fed_all, done: fed_all, slot }
     }
 
     pub(super) fn into_body(self) -> Body {
@@ -71,7 +78,7 @@ impl Layer {
 
     /// Reads one frame and follows the filter's verdicts on it.
     async fn advance(&mut self) -> Result<(), BodyError> {
-        let frame = self.inner.frame().await.transpose()?;
+        let frame = self.read().await?;
         if self.attached.is_bypassed() {
             self.pass_by(frame);
             return Ok(());
@@ -102,6 +109,20 @@ impl Layer {
         }
     }
 
+    /// The next frame, or the next piece of one.
+    async fn read(&mut self) -> Result<Option<Frame<Bytes>>, BodyError> {
+        if self.rest.is_empty() {
+            let frame = match self.inner.frame().await.transpose()?.map(Frame::into_data) {
+                Some(Ok(data)) => data,
+                Some(Err(trailers)) => return Ok(Some(trailers)),
+                None => return Ok(None),
+            };
+            self.rest = frame;
+        }
+        let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES_MAX));
+        Ok(Some(Frame::data(piece)))
+    }
+
     async fn give(&mut self, frame: Option<Frame<Bytes>>) -> Result<Outcome, Fault> {
         let stream = &self.attached.stream;
         match frame.map(Frame::into_data) {
@@ -110,8 +131,9 @@ impl Layer {
                 stream.body(self.direction, Bytes::new(), true).await
             }
             Some(Ok(data)) => {
-                self.fed_all = http_body::Body::is_end_stream(&self.inner);
-                stream.body(self.direction, data, self.fed_all).await
+                let last = self.rest.is_empty() && http_body::Body::is_end_stream(&self.inner);
+                self.fed_all = last;
+                stream.body(self.direction, data, last).await
             }
             Some(Err(frame)) => {
                 self.fed_all = true;
