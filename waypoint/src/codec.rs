@@ -51,6 +51,11 @@ pub trait Journey: Clone + Send + Sync + 'static {
     /// The request has an authority (lower case, port kept as the client wrote it) and a normalised
     /// path in its URI, whose scheme says whether the client's connection is encrypted; it has no
     /// `host` header and no hop-by-hop header. `te: trailers` and `content-length` are kept.
+    ///
+    /// The answer's body is dropped as soon as it was sent, was cut, or need not be sent at all (to
+    /// HEAD, with 204 and 304: unread); with a tunnel, when the tunnel ends. If the request's body
+    /// turns out malformed before the answer's head has left, the client gets 400 whatever the
+    /// answer is.
     fn call(
         &self,
         request: Request<Body>,

@@ -15,6 +15,7 @@
 //! The request's body owns the reading side while it lives and hands it back through a slot, so
 //! that it may be read from wherever the journey has taken it.
 
+mod answer;
 mod body;
 mod connection;
 mod decode;

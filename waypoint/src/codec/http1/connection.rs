@@ -9,10 +9,10 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Method, Request, Response, StatusCode, Version};
-use http_body::{Body as _, Frame};
+use http::{Request, Response, StatusCode, Version};
 
 use super::{
+    answer::{self, Asked, CutShort},
     body::{Failed, RequestBody, Returned, Slot},
     decode::{Decoder, Piece},
     encode::{self, Afterwards},
@@ -25,7 +25,7 @@ use crate::codec::{
     Body, Connection, Io, Journey, Refusal, Socket, Tunnel, TunnelIo, Upgrade,
     hygiene::{Framing, HeadScan},
     idle::Stall,
-    sending::{Sending, WrongLength},
+    sending::Sending,
 };
 
 /// How much of a request's body that nobody read is read and thrown away, in bytes, so that the
@@ -69,30 +69,6 @@ enum Next {
     /// At once: nobody is there, or the answer was cut short.
     Cut,
     Tunnel(Box<dyn TunnelIo>, Body),
-}
-
-/// What of a request decides about its answer.
-#[derive(Clone)]
-struct Asked {
-    method: Method,
-    version: Version,
-    stays: bool,
-    upgrade: Option<Upgrade>,
-}
-
-/// The answer could not be sent to its end.
-struct CutShort;
-
-impl From<std::io::Error> for CutShort {
-    fn from(_: std::io::Error) -> Self {
-        Self
-    }
-}
-
-impl From<WrongLength> for CutShort {
-    fn from(_: WrongLength) -> Self {
-        Self
-    }
 }
 
 /// Serves a connection; `early` is what was read of it already.
@@ -195,12 +171,9 @@ impl<J: Journey> Http1<J> {
     }
 
     async fn exchange(&mut self, head: Head) -> Next {
-        let asked = Asked {
-            method: head.request.method().clone(),
-            version: head.request.version(),
-            stays: head.stays,
-            upgrade: head.upgrade,
-        };
+        let asked =
+            Asked { method: head.request.method().clone(), version: head.request.version() };
+        let (stays, upgrade) = (head.stays, head.upgrade);
         let request = self.with_body(head);
         let Some(response) = self.call(request).await else {
             return Next::Cut;
@@ -211,15 +184,15 @@ impl<J: Journey> Http1<J> {
             return self.refuse(refusal).await;
         }
         if response.status().is_informational() {
-            return self.switch(response, asked.upgrade).await;
+            return self.switch(response, upgrade).await;
         }
-        let closes = !asked.stays || failed.is_some() || self.connection.closing.is_closing();
+        let closes = !stays || failed.is_some() || self.connection.closing.is_closing();
         let afterwards = match (closes, asked.version) {
             (true, _) => Afterwards::Closes,
             (false, Version::HTTP_10) => Afterwards::StaysAsAsked,
             (false, _) => Afterwards::Stays,
         };
-        match self.respond(response, &asked, afterwards).await {
+        match answer::send(&mut self.writer, &self.socket, response, &asked, afterwards).await {
             Err(CutShort) => Next::Cut,
             Ok(Afterwards::Closes) => Next::Close,
             Ok(_) => self.recover().await,
@@ -262,77 +235,6 @@ impl<J: Journey> Http1<J> {
             failed.as_mut().poll(cx).map(|()| None)
         })
         .await
-    }
-
-    /// Sends an answer; gives what becomes of the connection then.
-    async fn respond(
-        &mut self,
-        response: Response<Body>,
-        asked: &Asked,
-        afterwards: Afterwards,
-    ) -> Result<Afterwards, CutShort> {
-        let (parts, body) = response.into_parts();
-        let sending =
-            Sending::of(&asked.method, asked.version, parts.status, &parts.headers, &body);
-        let afterwards =
-            if sending == Sending::UntilClose { Afterwards::Closes } else { afterwards };
-        encode::head(self.writer.gathered(), parts.status, &parts.headers, sending, afterwards);
-        let sent = self.send_body(body, sending).await;
-        if sent.is_err() && sending == Sending::UntilClose {
-            // A FIN would make what was sent look complete.
-            self.socket.reset_on_close();
-        }
-        sent.map(|()| afterwards)
-    }
-
-    async fn send_body(&mut self, mut body: Body, sending: Sending) -> Result<(), CutShort> {
-        if sending == Sending::Nothing {
-            return Ok(self.writer.flush().await?);
-        }
-        let mut remainder = sending.remainder();
-        let mut trailers = None;
-        while let Some(frame) = self.next_frame(&mut body).await? {
-            match frame.into_data() {
-                Ok(data) if data.is_empty() => {}
-                Ok(data) => {
-                    remainder.take(data.len())?;
-                    if sending == Sending::Open {
-                        encode::chunk_line(self.writer.gathered(), data.len());
-                        self.writer.send(data, b"\r\n").await?;
-                    } else {
-                        self.writer.send(data, b"").await?;
-                    }
-                }
-                Err(frame) => trailers = frame.into_trailers().ok(),
-            }
-        }
-        remainder.end()?;
-        if sending == Sending::Open {
-            encode::last_chunk(self.writer.gathered(), trailers.as_ref());
-        }
-        Ok(self.writer.flush().await?)
-    }
-
-    /// The next frame of an answer. What is gathered leaves as soon as the body makes us wait.
-    async fn next_frame(
-        &mut self,
-        body: &mut Body,
-    ) -> Result<Option<Frame<bytes::Bytes>>, CutShort> {
-        let mut body = pin!(body);
-        let at_once = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
-        let frame = match at_once {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                self.writer.flush().await?;
-                let mut failed = pin!(self.socket.failed());
-                poll_fn(|cx| match body.as_mut().poll_frame(cx) {
-                    Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-                    Poll::Pending => failed.as_mut().poll(cx).map(|()| Err(CutShort)),
-                })
-                .await?
-            }
-        };
-        frame.transpose().map_err(|_| CutShort)
     }
 
     /// Sends a 101 and gives the connection to the tunnel.

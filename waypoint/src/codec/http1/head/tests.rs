@@ -72,7 +72,7 @@ fn every_check_stands_in_the_way_of_a_head() {
     ];
     for (line, fields, want) in cases {
         let refused = parse(&format!("{line}\r\n{fields}\r\n\r\n")).map(|head| head.request);
-        assert_eq!(refused.map_err(|r| r).err(), Some(want), "{line} {fields:?}");
+        assert_eq!(refused.err(), Some(want), "{line} {fields:?}");
     }
 }
 

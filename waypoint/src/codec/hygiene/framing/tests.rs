@@ -1,7 +1,9 @@
 use super::*;
 use http::{HeaderName, HeaderValue};
 
-fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+type Fields = &'static [(&'static str, &'static str)];
+
+fn headers(fields: Fields) -> HeaderMap {
     let field = |(name, value): &(&'static str, &'static str)| {
         (HeaderName::from_static(name), HeaderValue::from_static(value))
     };
@@ -13,7 +15,7 @@ fn the_end_of_a_body_has_one_reading_or_none() {
     use Refusal as R;
     const CL: &str = "content-length";
     const TE: &str = "transfer-encoding";
-    let cases: [(&[(&str, &str)], Result<Framing, Refusal>); 24] = [
+    let cases: [(Fields, Result<Framing, Refusal>); 24] = [
         (&[], Ok(Framing::None)),
         (&[(CL, "0")], Ok(Framing::None)),
         (&[(CL, "42")], Ok(Framing::Length(42))),

@@ -16,7 +16,8 @@ fn scan(head: &[u8]) -> Result<Option<HeadBounds>, Refusal> {
 #[test]
 fn a_head_ends_at_its_empty_line_and_every_line_ends_in_crlf() {
     use Refusal as R;
-    let cases: [(&[u8], Result<Option<(usize, usize)>, Refusal>); 11] = [
+    type Want = Result<Option<(usize, usize)>, Refusal>;
+    let cases: [(&[u8], Want); 11] = [
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody", Ok(Some((0, 27)))),
         (b"\r\nGET / HTTP/1.1\r\n\r\n", Ok(Some((2, 20)))),
         (b"GET / HTTP/1.1\r\n", Ok(None)),
