@@ -1,32 +1,9 @@
-//! Problems that a caller found where this crate cannot look: files, modules, sockets.
+//! Problems of a resource that only its use shows: a module that does not start.
 
 use crate::model::ResourceKey;
-use crate::problem::{Problem, Severity};
+use crate::problem::Problem;
 use crate::resource::Resources;
 use crate::source::Place;
-
-impl Problem {
-    /// A mistake of a whole file (or, with an empty path, of none).
-    pub fn of_file(path: &str, message: &str) -> Self {
-        Self {
-            file: path.to_owned(),
-            line: 1,
-            column: 1,
-            snippet: String::new(),
-            message: message.to_owned(),
-            expected: None,
-            nearest: None,
-            code: "outside",
-            resource: None,
-            severity: Severity::Error,
-        }
-    }
-
-    /// Whether something is refused because of it.
-    pub fn is_error(&self) -> bool {
-        self.severity == Severity::Error
-    }
-}
 
 impl Resources {
     /// A mistake of a resource that only its use has shown, at `path` (as `spec/module`) of where

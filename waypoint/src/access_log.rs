@@ -204,6 +204,15 @@ impl Record {
         }
     }
 
+    /// Whether the codec will read the response's body.
+    ///
+    /// # Source
+    ///
+    /// RFC 9110 sections 9.3.2, 15.3.5 and 15.4.5: HEAD, 204 and 304 have none.
+    pub fn expects_body(&self) -> bool {
+        self.method != http::Method::HEAD && !matches!(self.status, 204 | 304)
+    }
+
     /// The response ended well. An error that the proxy answered keeps its flag.
     pub fn complete(&mut self) {
         if self.flag == "DC" {

@@ -157,10 +157,8 @@ impl App {
         let (support, tasks, ending) = Drain::new();
         let state = State::new(&settings, &tasks)?;
         let access_log = state.access_log(&settings)?;
-        let records = Records::new(
-            Arc::clone(&state.metrics),
-            access_log.clone().zip(settings.access_log),
-        );
+        let records =
+            Records::new(Arc::clone(&state.metrics), access_log.clone().zip(settings.access_log));
         let trusted = Arc::new(TrustedHops(settings.trusted_hops.clone()));
         let journey = Journey::new(Arc::clone(&state.current), records, trusted);
 
@@ -298,17 +296,22 @@ struct State {
 
 impl State {
     fn new(settings: &Settings, tasks: &Tasks) -> Result<Self, StartError> {
-        let engine = Engine::new(EngineOptions {
-            vms_max: VMS_MAX,
-            memory_bytes_max: VM_MEMORY_BYTES_MAX,
-        })?;
+        let engine =
+            Engine::new(EngineOptions { vms_max: VMS_MAX, memory_bytes_max: VM_MEMORY_BYTES_MAX })?;
         let targets = Arc::new(CalloutTargets::default());
         let host = FilterHost::new(tasks.clone(), Arc::clone(&targets));
         let generations = Arc::new(Generations::new(Arc::new(host)));
         let metrics = Metrics::new(Arc::clone(&generations) as _);
         let upstreams = Upstreams::new(UpstreamLimits::default(), tasks.clone());
         tracing::debug!(cache = %settings.cache_dir.display(), "engine started");
-        Ok(Self { current: Arc::new(Current::empty()), targets, upstreams, generations, metrics, engine })
+        Ok(Self {
+            current: Arc::new(Current::empty()),
+            targets,
+            upstreams,
+            generations,
+            metrics,
+            engine,
+        })
     }
 
     fn access_log(&self, settings: &Settings) -> Result<Option<AccessLog>, StartError> {
@@ -337,10 +340,7 @@ struct OperatorPorts {
 }
 
 impl OperatorPorts {
-    async fn bind(
-        settings: &Settings,
-        addresses: &sockets::Addresses,
-    ) -> Result<Self, StartError> {
+    async fn bind(settings: &Settings, addresses: &sockets::Addresses) -> Result<Self, StartError> {
         let bind = async |name: &str, default: SocketAddr| {
             let address = settings.bind.get(name).copied().unwrap_or(default);
             let failed = |source| StartError::Bind { name: name.to_owned(), address, source };

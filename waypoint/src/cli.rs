@@ -223,7 +223,8 @@ impl RunArgs {
 }
 
 fn parse_bind(text: &str) -> Result<(String, SocketAddr), String> {
-    let expected = || format!("expected NAME=ADDR:PORT, as in gateway/default/8080=127.0.0.1:0, not {text:?}");
+    let expected =
+        || format!("expected NAME=ADDR:PORT, as in gateway/default/8080=127.0.0.1:0, not {text:?}");
     let (name, address) = text.split_once('=').ok_or_else(expected)?;
     Ok((name.to_owned(), address.parse().map_err(|_| expected())?))
 }

@@ -263,7 +263,8 @@ impl Chain {
                 pass::head(attached, Direction::Response, &mut exchange, &self.interruption).await;
             if let Err(interruption) = passed {
                 attached.bypass();
-                let (head, body) = crate::response::of_interruption(interruption, self.grpc).into_parts();
+                let (head, body) =
+                    crate::response::of_interruption(interruption, self.grpc).into_parts();
                 let ended = http_body::Body::is_end_stream(&body);
                 exchange = Exchange { head: convert::response_head(&head), body, ended };
             }

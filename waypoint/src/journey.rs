@@ -257,5 +257,8 @@ fn finish(
 ) -> Response<Body> {
     let (parts, body) = answer.into_parts();
     record.head(&parts, details);
+    if http_body::Body::is_end_stream(&body) || !record.expects_body() {
+        record.complete();
+    }
     response::recorded(Response::from_parts(parts, body), record, chain)
 }

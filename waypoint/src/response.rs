@@ -187,9 +187,8 @@ impl RecordedBody {
     /// Polled only while the body has nothing: a stream that moves pays nothing for it.
     fn poll_retired(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(token) = &self.retired else { return Poll::Pending };
-        let waiting = self
-            .retirement
-            .get_or_insert_with(|| Box::pin(token.clone().cancelled_owned()));
+        let waiting =
+            self.retirement.get_or_insert_with(|| Box::pin(token.clone().cancelled_owned()));
         ready!(waiting.as_mut().poll(context));
         Poll::Ready(())
     }
@@ -203,7 +202,6 @@ impl RecordedBody {
         error
     }
 }
-
 
 #[cfg(test)]
 mod tests {

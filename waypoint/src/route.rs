@@ -71,7 +71,7 @@ fn follow(snapshot: &Snapshot, rule: &Arc<Rule>, pick: u32) -> Result<Destinatio
     Ok(Destination {
         rule: Some(Arc::clone(rule)),
         backend: Some(backend.clone()),
-        service: service(snapshot, key).ok_or_else(|| RequestError::NoBackend { rule: name() })?,
+        service: service(snapshot, key)?.ok_or_else(|| RequestError::NoBackend { rule: name() })?,
         id: Arc::clone(&rule.id),
     })
 }
@@ -81,13 +81,19 @@ fn direct(snapshot: &Snapshot, entrance: &ServedEntrance) -> Result<Destination,
     let EntranceKind::Service(key) = &entrance.model.kind else {
         return Err(RequestError::NoRoute);
     };
-    let service = service(snapshot, key).ok_or(RequestError::EntranceGone)?;
+    let service = service(snapshot, key)?.ok_or(RequestError::EntranceGone)?;
     let id = Arc::clone(&entrance.model.name);
     Ok(Destination { rule: None, backend: None, service, id })
 }
 
-fn service(snapshot: &Snapshot, key: &ServicePortKey) -> Option<Arc<ServedService>> {
-    snapshot.services.get(key).cloned()
+fn service(
+    snapshot: &Snapshot,
+    key: &ServicePortKey,
+) -> Result<Option<Arc<ServedService>>, RequestError> {
+    match snapshot.denied_services.get(key) {
+        Some(resource) => Err(RequestError::PolicyRefused { resource: resource.clone() }),
+        None => Ok(snapshot.services.get(key).cloned()),
+    }
 }
 
 impl Destination {

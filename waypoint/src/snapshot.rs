@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub filters: BTreeMap<FilterKey, FilterSlot>,
     /// Routes whose security resource is refused: route → the resource's name.
     pub denied_routes: HashMap<ResourceKey, String>,
+    /// Service ports to which nothing may be sent, for the same reason.
+    pub denied_services: HashMap<ServicePortKey, String>,
 }
 
 /// Service ports by name.
@@ -111,6 +113,7 @@ impl Current {
             services: Arc::default(),
             filters: BTreeMap::new(),
             denied_routes: HashMap::new(),
+            denied_services: HashMap::new(),
         }))
     }
 

@@ -131,7 +131,10 @@ mod tests {
         kept.insert(TRACEPARENT, HeaderValue::from_static(parent));
         kept.insert(REQUEST_ID, HeaderValue::from_static(id));
         let ids = bind(&mut kept);
-        assert_eq!((ids.traceparent, ids.request_id), (parent.parse().unwrap(), id.parse().unwrap()));
+        assert_eq!(
+            (ids.traceparent, ids.request_id),
+            (parent.parse().unwrap(), id.parse().unwrap())
+        );
 
         for bad in ["", "00-0-0-0", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
             let mut made = HeaderMap::new();

@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use prometheus_client::metrics::counter::Counter;
 
 /// Bytes that may wait to be written; past it lines are shed.
-pub const BUFFER_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 /// How long the writer gathers lines before it writes them together.
 const GATHER: Duration = Duration::from_millis(5);
 

@@ -106,10 +106,11 @@ fn filter(slot: &FilterSlot) -> Value {
 }
 
 fn denied(snapshot: &Snapshot) -> Vec<Value> {
-    snapshot
-        .denied_routes
-        .iter()
+    let routes = snapshot.denied_routes.iter();
+    let services = snapshot.denied_services.iter();
+    routes
         .map(|(route, by)| json!({"route": route.to_string(), "by": by}))
+        .chain(services.map(|(key, by)| json!({"service": key.to_string(), "by": by})))
         .collect()
 }
 

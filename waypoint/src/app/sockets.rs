@@ -133,7 +133,9 @@ impl Sockets {
             limits: self.limits,
             handshake_timeout: listener::Entrance::HANDSHAKE_TIMEOUT,
             connections: Arc::clone(&self.slots),
-            handshake_failed: Arc::new(move |failure, _| metrics.handshake_failed(failure.reason())),
+            handshake_failed: Arc::new(move |failure, _| {
+                metrics.handshake_failed(failure.reason())
+            }),
         }
     }
 

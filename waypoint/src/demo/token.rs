@@ -47,10 +47,8 @@ impl Issuer {
         });
         let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(header), encode(claims));
-        let signature = self
-            .key
-            .sign(&SystemRandom::new(), signed.as_bytes())
-            .expect("a fresh key signs");
+        let signature =
+            self.key.sign(&SystemRandom::new(), signed.as_bytes()).expect("a fresh key signs");
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }

@@ -30,7 +30,10 @@ pub(super) fn request_head(parts: &request::Parts) -> Headers {
     head.push(":authority", Bytes::copy_from_slice(authority.as_bytes()));
     head.push(":path", Bytes::copy_from_slice(path.as_bytes()));
     head.push(":method", Bytes::copy_from_slice(parts.method.as_str().as_bytes()));
-    head.push(":scheme", Bytes::copy_from_slice(parts.uri.scheme_str().unwrap_or("http").as_bytes()));
+    head.push(
+        ":scheme",
+        Bytes::copy_from_slice(parts.uri.scheme_str().unwrap_or("http").as_bytes()),
+    );
     push_fields(&mut head, &parts.headers);
     head
 }
@@ -111,7 +114,6 @@ fn normalised_target(value: &[u8]) -> Option<PathAndQuery> {
 fn plain_authority(value: &[u8]) -> Option<Authority> {
     Authority::try_from(hygiene::authority(value).ok()?.as_bytes()).ok()
 }
-
 
 /// The fields of a list, without pseudo-headers and what only the codecs may write.
 pub fn header_map(list: &Headers) -> HeaderMap {

@@ -119,7 +119,11 @@ async fn exchange(cluster: Cluster, request: Permitted) -> Option<HttpCallAnswer
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.ok()?;
     let trailers = body.trailers().map(convert::trailers).unwrap_or_default();
-    Some(HttpCallAnswer { headers: convert::response_head(&parts), body: body.to_bytes(), trailers })
+    Some(HttpCallAnswer {
+        headers: convert::response_head(&parts),
+        body: body.to_bytes(),
+        trailers,
+    })
 }
 
 /// A callout that fails looks like a response, as on Envoy.

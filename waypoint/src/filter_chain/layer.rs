@@ -154,7 +154,9 @@ impl Layer {
     async fn hold(&mut self) -> Result<Outcome, Fault> {
         timeout_at(Instant::now() + HOLD_MAX, self.attached.stream.resumed(self.direction))
             .await
-            .unwrap_or_else(|_| Err(Fault { kind: FaultKind::StreamWall, held: Default::default() }))
+            .unwrap_or_else(|_| {
+                Err(Fault { kind: FaultKind::StreamWall, held: Default::default() })
+            })
     }
 
     fn pass_by(&mut self, frame: Option<Frame<Bytes>>) {

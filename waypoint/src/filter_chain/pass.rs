@@ -119,11 +119,7 @@ async fn settle(
 }
 
 /// Waits until the guest lets the stream go on; past the bound it counts as failed.
-async fn hold(
-    attached: &Attached,
-    direction: Direction,
-    until: Instant,
-) -> Result<Outcome, Fault> {
+async fn hold(attached: &Attached, direction: Direction, until: Instant) -> Result<Outcome, Fault> {
     timeout_at(until, attached.stream.resumed(direction))
         .await
         .unwrap_or_else(|_| Err(Fault { kind: FaultKind::StreamWall, held: Default::default() }))
@@ -185,4 +181,3 @@ fn too_slow(attached: &Attached, waited: Duration) -> RequestError {
         waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
     }
 }
-

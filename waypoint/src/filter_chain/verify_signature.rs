@@ -28,8 +28,10 @@ pub(super) fn call(arguments: &[u8]) -> Result<Vec<u8>, Status> {
         return Err(Status::BadArgument);
     }
     let arguments = Arguments::parse(arguments).ok_or(Status::BadArgument)?;
-    let algorithm =
-        algorithm(arguments.public_key, arguments.hash_function).ok_or(Status::BadArgument)?;
+    let kind = KeyKind::of(arguments.public_key).ok_or(Status::BadArgument)?;
+    let Some(algorithm) = kind.algorithm(arguments.hash_function) else {
+        return Ok(encode_error("the hash function is not supported for this key"));
+    };
     let key = UnparsedPublicKey::new(algorithm, arguments.public_key);
     Ok(match key.verify(arguments.text, arguments.signature) {
         Ok(()) => vec![0x08, 0x01],
@@ -88,21 +90,37 @@ fn encode_error(message: &str) -> Vec<u8> {
     [&[0x12, length], message.as_bytes()].concat()
 }
 
-/// The algorithm that the key's own identifier and the hash name.
-fn algorithm(key: &[u8], hash: &[u8]) -> Option<&'static dyn VerificationAlgorithm> {
-    // The identifier stands at the start of a SubjectPublicKeyInfo.
-    let head = key.get(..key.len().min(40))?;
-    let has = |oid: &[u8]| head.windows(oid.len()).any(|window| window == oid);
-    let hash = hash.to_ascii_lowercase();
-    match (has(OID_RSA), has(OID_P256), has(OID_P384), hash.as_slice()) {
-        (true, _, _, b"sha256") => Some(&signature::RSA_PKCS1_2048_8192_SHA256),
-        (true, _, _, b"sha384") => Some(&signature::RSA_PKCS1_2048_8192_SHA384),
-        (true, _, _, b"sha512") => Some(&signature::RSA_PKCS1_2048_8192_SHA512),
-        (_, true, _, b"sha256") => Some(&signature::ECDSA_P256_SHA256_ASN1),
-        (_, true, _, b"sha384") => Some(&signature::ECDSA_P256_SHA384_ASN1),
-        (_, _, true, b"sha256") => Some(&signature::ECDSA_P384_SHA256_ASN1),
-        (_, _, true, b"sha384") => Some(&signature::ECDSA_P384_SHA384_ASN1),
-        _ => None,
+/// What a key's own identifier says that it is.
+enum KeyKind {
+    Rsa,
+    P256,
+    P384,
+}
+
+impl KeyKind {
+    /// The identifier stands at the start of a SubjectPublicKeyInfo.
+    fn of(key: &[u8]) -> Option<Self> {
+        let head = &key[..key.len().min(40)];
+        let has = |oid: &[u8]| head.windows(oid.len()).any(|window| window == oid);
+        match () {
+            () if has(OID_RSA) => Some(Self::Rsa),
+            () if has(OID_P256) => Some(Self::P256),
+            () if has(OID_P384) => Some(Self::P384),
+            () => None,
+        }
+    }
+
+    fn algorithm(&self, hash: &[u8]) -> Option<&'static dyn VerificationAlgorithm> {
+        match (self, hash.to_ascii_lowercase().as_slice()) {
+            (Self::Rsa, b"sha256") => Some(&signature::RSA_PKCS1_2048_8192_SHA256),
+            (Self::Rsa, b"sha384") => Some(&signature::RSA_PKCS1_2048_8192_SHA384),
+            (Self::Rsa, b"sha512") => Some(&signature::RSA_PKCS1_2048_8192_SHA512),
+            (Self::P256, b"sha256") => Some(&signature::ECDSA_P256_SHA256_ASN1),
+            (Self::P256, b"sha384") => Some(&signature::ECDSA_P256_SHA384_ASN1),
+            (Self::P384, b"sha256") => Some(&signature::ECDSA_P384_SHA256_ASN1),
+            (Self::P384, b"sha384") => Some(&signature::ECDSA_P384_SHA384_ASN1),
+            _ => None,
+        }
     }
 }
 
@@ -154,7 +172,8 @@ mod tests {
 
     #[test]
     fn broken_arguments_are_refused_and_never_panic() {
-        for bytes in [&[0x0a][..], &[0x0a, 0xff, 0xff], &[0x08, 1], &[0xff; 12], b"\x0a\x06sha256"] {
+        for bytes in [&[0x0a][..], &[0x0a, 0xff, 0xff], &[0x08, 1], &[0xff; 12], b"\x0a\x06sha256"]
+        {
             assert!(call(bytes).is_err(), "{bytes:?}");
         }
     }

@@ -55,7 +55,10 @@ impl Collector for FilterCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let samples = self.source.samples();
         let each = |value: fn(&FilterSample) -> u64| -> Vec<Row<'_>> {
-            samples.iter().map(|sample| (vec![("filter", sample.name.as_str())], value(sample))).collect()
+            samples
+                .iter()
+                .map(|sample| (vec![("filter", sample.name.as_str())], value(sample)))
+                .collect()
         };
         let out = &mut encoder;
         counter(out, "waypoint_filter_calls", "Callbacks made", each(|s| s.stats.calls))?;
@@ -66,7 +69,12 @@ impl Collector for FilterCollector {
         counter(out, "waypoint_filter_verdicts", "Verdicts on streams", verdicts(&samples))?;
         gauge(out, "waypoint_filter_vms", "VMs alive", each(|s| s.stats.vms.into()))?;
         gauge(out, "waypoint_filter_streams", "Open contexts", each(|s| s.stats.streams.into()))?;
-        gauge(out, "waypoint_filter_memory_bytes", "Linear memory", each(|s| s.stats.memory_bytes))?;
+        gauge(
+            out,
+            "waypoint_filter_memory_bytes",
+            "Linear memory",
+            each(|s| s.stats.memory_bytes),
+        )?;
         gauge(out, "waypoint_filter_generation", "Generation in force", each(|s| s.generation))?;
         gauge(
             out,

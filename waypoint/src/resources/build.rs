@@ -10,6 +10,7 @@ use waypoint_policies::{
     ResourceKey, Resources, ServicePort, ServicePortKey, SourceFile,
 };
 
+use super::generations::is_offered;
 use super::{Generations, Modules, ReloadResult, Sources};
 use crate::snapshot::{
     CalloutTargets, CertificateStore, Current, FilterSlot, ServedEntrance, ServedService, Services,
@@ -98,16 +99,25 @@ impl Builder {
             return Built { snapshot: None, result: ReloadResult::Unchanged, problems, notes };
         }
         let entrances = self.entrances(&model, &filters, &denied, &mut problems);
-        let denied_routes = denied
+        let by = |denied: &Denied| denied.key.to_string();
+        let routes =
+            denied.iter().flat_map(|one| one.routes.iter().map(move |key| (key.clone(), by(one))));
+        let denied_routes = routes.collect();
+        let ports = denied
             .iter()
-            .flat_map(|denied| {
-                denied.routes.iter().map(|route| (route.clone(), denied.key.to_string()))
-            })
-            .collect();
+            .flat_map(|one| one.services.iter().map(move |key| (key.clone(), by(one))));
+        let denied_services = ports.collect();
         let refused = problems.iter().any(Problem::is_error);
         self.clean = (!refused).then_some(digest);
-        let snapshot =
-            Snapshot { number: next, model, entrances, services, filters, denied_routes };
+        let snapshot = Snapshot {
+            number: next,
+            model,
+            entrances,
+            services,
+            filters,
+            denied_routes,
+            denied_services,
+        };
         let result = if refused { ReloadResult::Refused } else { ReloadResult::Applied };
         Built { snapshot: Some(Arc::new(snapshot)), result, problems, notes }
     }
@@ -168,7 +178,8 @@ impl Builder {
                     problems.push(self.problem(filter, message));
                     let last_good = self.parts.generations.last_good(filter);
                     let open = filter.failure_policy == FailurePolicy::Open;
-                    last_good.map_or(FilterSlot::Denied { key: key.clone(), open }, FilterSlot::Active)
+                    last_good
+                        .map_or(FilterSlot::Denied { key: key.clone(), open }, FilterSlot::Active)
                 }
             };
             slots.insert(key.clone(), slot);
@@ -176,11 +187,13 @@ impl Builder {
         slots
     }
 
-    async fn start(
-        &self,
-        filter: &Arc<Filter>,
-        digest: &mut Sha256,
-    ) -> Result<FilterSlot, String> {
+    async fn start(&self, filter: &Arc<Filter>, digest: &mut Sha256) -> Result<FilterSlot, String> {
+        if let Some(name) = filter.host_environment.iter().find(|name| !is_offered(name)) {
+            return Err(format!(
+                "vmConfig.env {name}: of the proxy's own environment, filters may read only \
+                 variables that begin with WAYPOINT_FILTER_"
+            ));
+        }
         let loaded = self.parts.modules.load(&filter.module, filter.sha256.as_deref()).await;
         let (module, found) = loaded.map_err(|error| error.to_string())?;
         digest.update(found);

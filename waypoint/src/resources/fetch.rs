@@ -74,7 +74,11 @@ struct Kept {
 impl Fetcher {
     /// A module's bytes. With a digest, what was fetched once is not asked for again; without one,
     /// it is after [`FRESH`], and what memory holds is used when that fails.
-    pub(super) async fn fetch(&self, url: &str, sha256: Option<&str>) -> Result<Vec<u8>, FetchError> {
+    pub(super) async fn fetch(
+        &self,
+        url: &str,
+        sha256: Option<&str>,
+    ) -> Result<Vec<u8>, FetchError> {
         let key = format!("{url}#{}", sha256.unwrap_or_default());
         if let Some(kept) = self.kept.lock().get(&key)
             && (sha256.is_some() || kept.fetched.elapsed() < FRESH)
@@ -96,7 +100,8 @@ impl Fetcher {
     fn keep(&self, key: String, bytes: &[u8]) {
         let mut kept = self.kept.lock();
         if kept.len() >= KEPT_MAX {
-            let oldest = kept.iter().min_by_key(|(_, kept)| kept.fetched).map(|(key, _)| key.clone());
+            let oldest =
+                kept.iter().min_by_key(|(_, kept)| kept.fetched).map(|(key, _)| key.clone());
             if let Some(oldest) = oldest {
                 kept.remove(&oldest);
             }
@@ -109,7 +114,9 @@ async fn attempts(url: &str) -> Result<Vec<u8>, FetchError> {
     let mut pause = PAUSE;
     for _ in 1..ATTEMPTS {
         match once(url).await {
-            Err(FetchError::Connect { .. } | FetchError::Http { .. } | FetchError::Timeout { .. }) => {
+            Err(
+                FetchError::Connect { .. } | FetchError::Http { .. } | FetchError::Timeout { .. },
+            ) => {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }
@@ -173,13 +180,12 @@ fn is_blocked(address: IpAddr) -> bool {
 fn tls() -> std::io::Result<TlsConnector> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let config = ClientConfig::builder_with_provider(
-        rustls::crypto::aws_lc_rs::default_provider().into(),
-    )
-    .with_safe_default_protocol_versions()
-    .map_err(std::io::Error::other)?
-    .with_root_certificates(roots)
-    .with_no_client_auth();
+    let config =
+        ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .map_err(std::io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

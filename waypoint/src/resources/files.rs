@@ -4,10 +4,8 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use waypoint_policies::{Problem, SourceFile};
+use waypoint_policies::{FILE_BYTES_MAX, Problem, SourceFile};
 
-/// Largest file, in bytes; a larger one is refused.
-pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Files read at most; more are refused.
 pub const FILES_MAX: usize = 1_000;
 /// How deep folders are followed.
@@ -85,12 +83,10 @@ fn is_resource(path: &Path) -> bool {
 fn read(path: &Path) -> Result<String, String> {
     let file = fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1)
+    // One byte more than the reader takes: it then says that the file is too large.
+    file.take(FILE_BYTES_MAX as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("is larger than {FILE_BYTES_MAX} bytes"));
-    }
     // What is not UTF-8 is reported with its line and column by the reader.
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))

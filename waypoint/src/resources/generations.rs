@@ -22,9 +22,9 @@ use crate::filter_chain::{ActiveFilter, Running, add_counts};
 use crate::metrics::{FilterSample, FilterSource};
 
 /// Generations of one filter that may live at a time; past it the oldest one's streams are closed.
-pub const LIVE_MAX: usize = 8;
+pub(super) const LIVE_MAX: usize = 8;
 /// How long a swap waits for a filter that says it is not ready yet.
-pub const READY_MAX: Duration = Duration::from_secs(10);
+pub(super) const READY_MAX: Duration = Duration::from_secs(10);
 
 /// Why a filter was not started.
 #[derive(Debug, Error)]
@@ -198,7 +198,7 @@ fn identity(filter: &Filter, module: &ModuleDigest) -> [u8; 32] {
         "{:?}{:?}{:?}{:?}{:?}{:?}{:?}",
         filter.root_id,
         filter.config,
-        filter.environment,
+        environment(filter),
         filter.limits,
         filter.capabilities,
         filter.isolation,
@@ -214,7 +214,7 @@ fn spec(filter: &Filter) -> FilterSpec {
         root_id: filter.root_id.clone(),
         configuration: filter.config.clone().map(Bytes::from),
         vm_configuration: None,
-        environment: filter.environment.clone(),
+        environment: environment(filter),
         bodies: match filter.bodies {
             Bodies::AfterHeaders => waypoint_abi::Bodies::AfterHeaders,
             Bodies::BeforeHeaders => waypoint_abi::Bodies::BeforeHeaders,
@@ -228,6 +228,19 @@ fn spec(filter: &Filter) -> FilterSpec {
     }
 }
 
+/// The VM's environment; what it takes from ours is checked by [`crate::resources`] before.
+fn environment(filter: &Filter) -> Vec<(String, String)> {
+    let ours = filter.host_environment.iter().filter(|name| is_offered(name));
+    let ours = ours.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
+    filter.environment.iter().cloned().chain(ours).collect()
+}
+
+/// Whether a variable of the proxy's own environment may be read by filters. Fails closed: only
+/// those that an operator named for them.
+pub(super) fn is_offered(name: &str) -> bool {
+    name.starts_with("WAYPOINT_FILTER_")
+}
+
 /// The operator's bounds over the defaults.
 fn limits(wanted: &FilterLimits) -> Limits {
     let default = Limits::default();
@@ -237,11 +250,9 @@ fn limits(wanted: &FilterLimits) -> Limits {
     Limits {
         memory_bytes: bytes(wanted.memory_bytes, default.memory_bytes),
         callback_cpu: wanted.deadline.unwrap_or(default.callback_cpu),
-        stream_cpu_per_second: wanted
-            .deadline
-            .map_or(default.stream_cpu_per_second, |deadline| {
-                default.stream_cpu_per_second.max(deadline * 2)
-            }),
+        stream_cpu_per_second: wanted.deadline.map_or(default.stream_cpu_per_second, |deadline| {
+            default.stream_cpu_per_second.max(deadline * 2)
+        }),
         buffered_body_bytes: bytes(wanted.buffered_body_bytes, default.buffered_body_bytes),
         streams_per_vm: wanted.streams_per_vm.unwrap_or(default.streams_per_vm),
         cpu_share: wanted.cpu_share.unwrap_or(default.cpu_share),

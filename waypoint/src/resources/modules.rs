@@ -14,7 +14,7 @@ use super::fetch::{FetchError, Fetcher};
 use crate::compile::{self, ChildError};
 
 /// The SHA-256 of a module's bytes.
-pub type ModuleDigest = [u8; 32];
+pub(super) type ModuleDigest = [u8; 32];
 
 /// Why a module cannot be used.
 #[derive(Debug, Error)]
@@ -125,6 +125,6 @@ async fn read(path: &Path) -> Result<Vec<u8>, ModuleError> {
 }
 
 /// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

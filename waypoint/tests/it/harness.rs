@@ -190,7 +190,8 @@ impl Waypoint {
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = self.child.id().expect("the process runs");
-        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
+        let pid =
+            rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
         rustix::process::kill_process(pid, signal).expect("the process runs");
     }
 

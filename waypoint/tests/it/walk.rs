@@ -2,7 +2,9 @@
 
 use http::Method;
 
-use crate::harness::{Waypoint, filter, gateway_to, get, post_json, request, send_http1, send_http2, service};
+use crate::harness::{
+    Waypoint, filter, gateway_to, get, post_json, request, send_http1, send_http2, service,
+};
 use crate::origin::{Origin, Speaks};
 
 #[tokio::test]
