@@ -19,6 +19,7 @@ use http_body::Frame;
 use tokio::sync::mpsc;
 
 use super::{Cluster, Deadlines, Protocol, UpstreamError, UpstreamLimits, Upstreams};
+use crate::authorize::Permitted;
 use crate::codec::body::{Body, BodyError};
 use crate::drain::{Drain, Tasks};
 
@@ -54,7 +55,9 @@ impl Bench {
         let (sender, receiver) = mpsc::channel(1);
         let cluster = cluster.clone();
         self.tasks.spawn(async move {
-            let _ = sender.send(cluster.send(request, Deadlines::default()).await).await;
+            let _ = sender
+                .send(cluster.send(Permitted::callout(request), Deadlines::default()).await)
+                .await;
         });
         Pending(receiver)
     }
@@ -96,7 +99,7 @@ fn request(method: Method, path: &str, body: Body) -> Request<Body> {
 }
 
 async fn send(cluster: &Cluster, request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
-    within(cluster.send(request, Deadlines::default())).await
+    within(cluster.send(Permitted::callout(request), Deadlines::default())).await
 }
 
 /// Sends and reads all; the status and the body's text.

@@ -20,12 +20,12 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// How long anything that is awaited may take on a slow machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running `waypoint run`, ended with the test.
-pub struct Waypoint {
-    pub child: Child,
-    pub dir: tempfile::TempDir,
+pub(crate) struct Waypoint {
+    pub(crate) child: Child,
+    pub(crate) dir: tempfile::TempDir,
     addresses_file: PathBuf,
     stdout: Lines,
     stderr: Lines,
@@ -76,12 +76,12 @@ impl Lines {
 
 impl Waypoint {
     /// Starts a waypoint that serves `resources`, and waits until it does.
-    pub async fn start(resources: &str) -> Self {
+    pub(crate) async fn start(resources: &str) -> Self {
         Self::start_with(resources, &[]).await
     }
 
     /// As [`Waypoint::start`], with more arguments.
-    pub async fn start_with(resources: &str, arguments: &[&str]) -> Self {
+    pub(crate) async fn start_with(resources: &str, arguments: &[&str]) -> Self {
         let waypoint = Self::spawn(resources, arguments);
         let serving = |line: &str| line.contains("serving");
         let started = waypoint.stderr.find(serving).await;
@@ -90,7 +90,7 @@ impl Waypoint {
     }
 
     /// Starts the process and waits for nothing.
-    pub fn spawn(resources: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn spawn(resources: &str, arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let folder = dir.path().join("resources");
         std::fs::create_dir(&folder).expect("a folder");
@@ -99,7 +99,7 @@ impl Waypoint {
     }
 
     /// Starts the process over a folder that the test has laid out in `dir`.
-    pub fn spawn_in(dir: tempfile::TempDir, resources: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn spawn_in(dir: tempfile::TempDir, resources: &Path, arguments: &[&str]) -> Self {
         let addresses_file = dir.path().join("addresses.json");
         let mut command = Command::new(env!("CARGO_BIN_EXE_waypoint"));
         command
@@ -126,19 +126,19 @@ impl Waypoint {
     }
 
     /// Where an entrance listens, by name.
-    pub fn address(&self, name: &str) -> SocketAddr {
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
         let text = std::fs::read_to_string(&self.addresses_file).expect("the addresses file");
         let all: BTreeMap<String, SocketAddr> = serde_json::from_str(&text).expect("addresses");
         *all.get(name).unwrap_or_else(|| panic!("{name} does not listen: {all:?}"))
     }
 
     /// The Gateway's HTTP entrance.
-    pub fn http(&self) -> SocketAddr {
+    pub(crate) fn http(&self) -> SocketAddr {
         self.address("gateway/default/8080")
     }
 
     /// Writes the resources anew, in one step.
-    pub fn write(&self, resources: &str) {
+    pub(crate) fn write(&self, resources: &str) {
         let folder = self.dir.path().join("resources");
         let aside = self.dir.path().join("aside");
         std::fs::write(&aside, resources).expect("a file");
@@ -146,21 +146,21 @@ impl Waypoint {
     }
 
     /// Writes the resources anew and waits for the reload's report.
-    pub async fn reload(&self, resources: &str) -> Value {
+    pub(crate) async fn reload(&self, resources: &str) -> Value {
         self.write(resources);
         let answer = self.admin(Method::POST, "/reload").await;
         serde_json::from_slice(answer.body()).expect("a report")
     }
 
     /// Asks the admin port.
-    pub async fn admin(&self, method: Method, path: &str) -> Response<Bytes> {
+    pub(crate) async fn admin(&self, method: Method, path: &str) -> Response<Bytes> {
         let request = Request::builder().method(method).uri(path);
         let request = request.header("host", "localhost").body(Full::default()).expect("a request");
         send_http1(self.address("admin"), request).await
     }
 
     /// The metrics, as text.
-    pub async fn metrics(&self) -> String {
+    pub(crate) async fn metrics(&self) -> String {
         let request = Request::get("/stats/prometheus").header("host", "localhost");
         let request = request.body(Full::default()).expect("a request");
         let answer = send_http1(self.address("stats"), request).await;
@@ -168,7 +168,7 @@ impl Waypoint {
     }
 
     /// Waits for the access log's record that satisfies `wanted`.
-    pub async fn record(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn record(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let parse = |line: &str| serde_json::from_str::<Value>(line).ok();
         let found = self.stdout.find(|line| parse(line).is_some_and(|record| wanted(&record)));
         let found = found.await;
@@ -177,18 +177,18 @@ impl Waypoint {
     }
 
     /// Waits for a line of the log.
-    pub async fn logged(&self, text: &str) -> String {
+    pub(crate) async fn logged(&self, text: &str) -> String {
         let found = self.stderr.find(|line| line.contains(text)).await;
         found.unwrap_or_else(|| panic!("{text:?} was not logged:\n{}", self.stderr.text()))
     }
 
     /// Everything printed so far: access log and log.
-    pub fn printed(&self) -> String {
+    pub(crate) fn printed(&self) -> String {
         format!("{}\n{}", self.stdout.text(), self.stderr.text())
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = self.child.id().expect("the process runs");
         let pid =
             rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
@@ -196,7 +196,7 @@ impl Waypoint {
     }
 
     /// Resident memory, in KiB.
-    pub fn resident_kib(&self) -> u64 {
+    pub(crate) fn resident_kib(&self) -> u64 {
         let pid = self.child.id().expect("the process runs");
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("procfs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
@@ -205,7 +205,10 @@ impl Waypoint {
 }
 
 /// Sends one request over a new HTTP/1.1 connection and reads the whole answer.
-pub async fn send_http1(address: SocketAddr, request: Request<Full<Bytes>>) -> Response<Bytes> {
+pub(crate) async fn send_http1(
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> Response<Bytes> {
     let stream = TcpStream::connect(address).await.expect("a connection");
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("a handshake");
@@ -216,7 +219,10 @@ pub async fn send_http1(address: SocketAddr, request: Request<Full<Bytes>>) -> R
 }
 
 /// Sends one request over a new HTTP/2 connection (prior knowledge) and reads the whole answer.
-pub async fn send_http2(address: SocketAddr, request: Request<Full<Bytes>>) -> Response<Bytes> {
+pub(crate) async fn send_http2(
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> Response<Bytes> {
     let stream = TcpStream::connect(address).await.expect("a connection");
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
@@ -235,7 +241,7 @@ async fn whole(answer: Response<hyper::body::Incoming>) -> Response<Bytes> {
 }
 
 /// A request to the Gateway: origin-form with a Host, as HTTP/1.1 wants it.
-pub fn request(method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
+pub(crate) fn request(method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
     Request::builder()
         .method(method)
         .uri(path)
@@ -245,19 +251,19 @@ pub fn request(method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
 }
 
 /// A GET of the Gateway over HTTP/1.1.
-pub async fn get(address: SocketAddr, path: &str) -> Response<Bytes> {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Response<Bytes> {
     send_http1(address, request(Method::GET, path, "")).await
 }
 
 /// A JSON POST to the Gateway over HTTP/1.1.
-pub async fn post_json(address: SocketAddr, path: &str, body: &str) -> Response<Bytes> {
+pub(crate) async fn post_json(address: SocketAddr, path: &str, body: &str) -> Response<Bytes> {
     let mut request = request(Method::POST, path, body);
     request.headers_mut().insert("content-type", "application/json".parse().expect("a value"));
     send_http1(address, request).await
 }
 
 /// A Gateway `web` on 8080 and a route `all` that sends everything to `service`.
-pub fn gateway_to(service: &str) -> String {
+pub(crate) fn gateway_to(service: &str) -> String {
     format!(
         "
 apiVersion: gateway.networking.k8s.io/v1
@@ -278,7 +284,7 @@ spec:
 }
 
 /// A Service with one endpoint. `protocol` is an `appProtocol`: `http`, `kubernetes.io/h2c`, `grpc`.
-pub fn service(name: &str, protocol: &str, endpoint: SocketAddr) -> String {
+pub(crate) fn service(name: &str, protocol: &str, endpoint: SocketAddr) -> String {
     format!(
         "
 ---
@@ -302,7 +308,7 @@ endpoints: [{{addresses: [{}]}}]
 }
 
 /// A filter on the Gateway `web`: `spec` is further YAML of its spec, in flow form.
-pub fn filter(name: &str, module: &str, spec: &str) -> String {
+pub(crate) fn filter(name: &str, module: &str, spec: &str) -> String {
     format!(
         "
 ---

@@ -15,21 +15,21 @@ use tokio::net::TcpListener;
 
 /// A running origin; its connections end with the test's runtime.
 #[derive(Clone)]
-pub struct Origin {
-    pub address: SocketAddr,
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Request<Bytes>>>>,
 }
 
 /// The protocol that an origin speaks.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Speaks {
+pub(crate) enum Speaks {
     Http1,
     Http2,
 }
 
 impl Origin {
     /// An origin that answers with `answer` and records each whole request.
-    pub async fn start(
+    pub(crate) async fn start(
         speaks: Speaks,
         answer: impl Fn(&Request<Bytes>) -> Response<Bytes> + Clone + Send + Sync + 'static,
     ) -> Self {
@@ -71,12 +71,12 @@ impl Origin {
     }
 
     /// An origin that answers 200 with its name.
-    pub async fn named(speaks: Speaks, name: &'static str) -> Self {
+    pub(crate) async fn named(speaks: Speaks, name: &'static str) -> Self {
         Self::start(speaks, move |_| Response::new(Bytes::from_static(name.as_bytes()))).await
     }
 
     /// An origin that answers 200 with the body it got.
-    pub async fn echo(speaks: Speaks) -> Self {
+    pub(crate) async fn echo(speaks: Speaks) -> Self {
         Self::start(speaks, |request| {
             let mut response = Response::new(request.body().clone());
             if let Some(kind) = request.headers().get("content-type") {
@@ -88,7 +88,7 @@ impl Origin {
     }
 
     /// The requests seen so far.
-    pub fn seen(&self) -> Vec<Request<Bytes>> {
+    pub(crate) fn seen(&self) -> Vec<Request<Bytes>> {
         let copy = |request: &Request<Bytes>| {
             let mut copy = Request::builder()
                 .method(request.method().clone())

@@ -148,7 +148,9 @@ async fn a_silent_body_ends_after_its_idle_time_and_at_the_deadline() {
         let bench = Bench::new(UpstreamLimits::default());
         let origin = Origin::answering(&bench, answer).await;
         let cluster = bench.http1(&[origin.address]);
-        let response = within(cluster.send(get("/"), deadlines)).await.expect("a response");
+        let response = within(cluster.send(Permitted::callout(get("/")), deadlines))
+            .await
+            .expect("a response");
         assert_eq!(response.status(), StatusCode::OK);
         let (bytes, end) = read(response.into_body()).await;
         assert_eq!((bytes.as_slice(), end), (b"hello".as_slice(), Err(wanted)));
@@ -171,7 +173,10 @@ async fn a_slow_reader_is_not_taken_for_a_silent_origin() {
     .await;
     let deadlines = Deadlines { body_idle: Duration::from_millis(120), ..Deadlines::default() };
     let cluster = bench.http1(&[origin.address]);
-    let mut body = within(cluster.send(get("/"), deadlines)).await.expect("a head").into_body();
+    let mut body = within(cluster.send(Permitted::callout(get("/")), deadlines))
+        .await
+        .expect("a head")
+        .into_body();
     within(body.frame()).await.expect("a frame").expect("data");
     tokio::time::sleep(Duration::from_millis(100)).await; // The reader takes its time.
     assert_eq!(text(body).await, Ok("bcdef".to_owned()));

@@ -185,7 +185,9 @@ async fn an_endpoint_that_never_answers_is_given_up_at_the_deadline() {
             true => Deadlines { per_try: Some(limit), ..Deadlines::default() },
             false => Deadlines { request: Some(request), ..Deadlines::default() },
         };
-        let error = within(cluster.send(get("/"), deadlines)).await.expect_err("no response");
+        let error = within(cluster.send(Permitted::callout(get("/")), deadlines))
+            .await
+            .expect_err("no response");
         assert!(matches!(error, UpstreamError::ResponseTimeout), "{error:?}");
         within(closed.recv()).await.expect("the connection was closed");
         assert_eq!(bench.outstanding(), 0);
@@ -208,7 +210,8 @@ async fn a_dropped_request_closes_its_connection() {
     .await;
     let cluster = bench.http1(&[origin.address]);
     {
-        let mut sending = std::pin::pin!(cluster.send(get("/"), Deadlines::default()));
+        let mut sending =
+            std::pin::pin!(cluster.send(Permitted::callout(get("/")), Deadlines::default()));
         let arrived = std::pin::pin!(events.recv());
         within(futures_util::future::select(&mut sending, arrived)).await;
     }
