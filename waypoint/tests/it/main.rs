@@ -3,7 +3,13 @@
 //! One file per behaviour. Each test starts a waypoint of its own on ports that the kernel picks,
 //! with resources from a string; [`harness`] and [`origin`] hold what they share.
 
+#![allow(clippy::disallowed_methods, reason = "tests spawn what they like")]
+
+mod client;
+mod guests;
 mod harness;
 mod origin;
 
+mod callout;
+mod hostile;
 mod walk;
