@@ -43,10 +43,18 @@ impl Raw {
 
     /// Reads until `wanted` has been read, and gives all that was read so far.
     pub(crate) async fn until(&mut self, wanted: &str) -> String {
+        let read = self.until_or_end(wanted).await;
+        assert!(read.contains(wanted), "{wanted:?} did not come: {read}");
+        read
+    }
+
+    /// As [`Raw::until`], but the peer may close without having written it.
+    pub(crate) async fn until_or_end(&mut self, wanted: &str) -> String {
         timeout(PATIENCE, async {
-            while !String::from_utf8_lossy(&self.read).contains(wanted) {
-                let read = self.stream.read_buf(&mut self.read).await.expect("the peer writes");
-                assert!(read > 0, "{wanted:?} did not come: {}", self.text());
+            while !self.text().contains(wanted) {
+                if !matches!(self.stream.read_buf(&mut self.read).await, Ok(1..)) {
+                    break;
+                }
             }
         })
         .await
@@ -60,6 +68,12 @@ impl Raw {
         // A reset is an end, too.
         let _ = all.await.expect("the peer closes in time");
         self.text()
+    }
+
+    /// Writes what is last; the peer may have gone already.
+    pub(crate) async fn shut(&mut self, last: &str) {
+        let _ = self.stream.write_all(last.as_bytes()).await;
+        let _ = self.stream.shutdown().await;
     }
 
     /// Forgets what was read.

@@ -12,4 +12,5 @@ mod origin;
 
 mod callout;
 mod hostile;
+mod policies;
 mod walk;
