@@ -21,7 +21,7 @@ use crate::codec::CodecLimits;
 use crate::drain::{Closing, Drain, Tasks};
 use crate::filter_chain::host::FilterHost;
 use crate::identity::TrustedHops;
-use crate::journey::Journey;
+use crate::journey::{BODY_IDLE_DEFAULT, Journey};
 use crate::metrics::Metrics;
 use crate::resources::{
     self, Builder, Generations, Modules, Parts, Reloader, Report, Sources, Status, Trigger,
@@ -169,7 +169,7 @@ impl App {
             current: Arc::clone(&state.current),
             metrics: Arc::clone(&state.metrics),
             journey,
-            limits: CodecLimits::default(),
+            limits: CodecLimits { body_idle_timeout: BODY_IDLE_DEFAULT, ..CodecLimits::default() },
             slots: Arc::new(tokio::sync::Semaphore::new(settings.connections_max as usize)),
             closing: closing.clone(),
             tasks: traffic_tasks,

@@ -276,14 +276,16 @@ impl Chain {
         http::Response::from_parts(parts, body)
     }
 
-    /// Resolves when a filter of this chain belongs to a generation that has been retired.
-    pub fn retirement(&self) -> Option<CancellationToken> {
-        self.attached
-            .iter()
-            .map(|attached| &attached.filter.running.retired)
-            .find(|token| token.is_cancelled())
-            .or_else(|| self.attached.first().map(|attached| &attached.filter.running.retired))
-            .cloned()
+    /// Ends every context: nothing more of this request passes the filters. A WebSocket that lives
+    /// for days does not keep a generation alive.
+    pub fn end_contexts(&mut self) {
+        self.attached.clear();
+    }
+
+    /// One token for each generation that this chain keeps alive; cancelled when it is retired.
+    pub fn retirements(&self) -> Vec<CancellationToken> {
+        let running = self.attached.iter().map(|attached| &attached.filter.running);
+        running.map(|running| running.retired.clone()).collect()
     }
 }
 

@@ -30,6 +30,11 @@ pub const SELECTIONS_MAX: u32 = 4;
 /// have no such bound.
 pub const RESPONSE_TIMEOUT_DEFAULT: std::time::Duration = std::time::Duration::from_secs(15);
 
+/// How long a response's body may bring nothing before it is cut (Envoy's stream idle timeout).
+pub const BODY_IDLE_DEFAULT: std::time::Duration = std::time::Duration::from_secs(300);
+/// The same for gRPC, whose streams may wait long for an event.
+pub const GRPC_IDLE_DEFAULT: std::time::Duration = std::time::Duration::from_secs(3_600);
+
 /// What every request of the process shares.
 #[derive(Clone)]
 pub struct Journey {
@@ -159,11 +164,12 @@ impl Walk<'_> {
         let rule = destination.rule.as_ref();
         let request = rule.and_then(|rule| rule.request_timeout);
         let backend = rule.and_then(|rule| rule.backend_timeout);
-        let unbounded = is_grpc(&parts.headers) || request.is_some();
+        let grpc = is_grpc(&parts.headers);
+        let unbounded = grpc || request.is_some();
         Deadlines {
             request: request.map(|timeout| self.record.started() + timeout),
             per_try: backend.or((!unbounded).then_some(RESPONSE_TIMEOUT_DEFAULT)),
-            ..Deadlines::default()
+            body_idle: if grpc { GRPC_IDLE_DEFAULT } else { BODY_IDLE_DEFAULT },
         }
     }
 
