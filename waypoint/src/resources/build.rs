@@ -194,7 +194,11 @@ impl Builder {
         slots
     }
 
-    async fn start(&self, filter: &Arc<Filter>, digest: &mut Sha256) -> Result<FilterSlot, String> {
+    /// Starts one filter, unless it runs; gives its module's digest too.
+    async fn start(&self, filter: &Arc<Filter>) -> Result<(FilterSlot, ModuleDigest), String> {
+        if let Err(fault) = &filter.config {
+            return Err(format!("the configuration is missing: {fault}"));
+        }
         if let Some(name) = filter.host_environment.iter().find(|name| !is_offered(name)) {
             return Err(format!(
                 "vmConfig.env {name}: of the proxy's own environment, filters may read only \
