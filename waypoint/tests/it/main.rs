@@ -3,7 +3,7 @@
 //! One file per behaviour. Each test starts a waypoint of its own on ports that the kernel picks,
 //! with resources from a string; [`harness`] and [`origin`] hold what they share.
 
-#![allow(clippy::disallowed_methods, reason = "tests spawn what they like")]
+#![allow(clippy::disallowed_methods, reason = "what tests spawn ends with their runtime")]
 
 mod client;
 mod guests;
