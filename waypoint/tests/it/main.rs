@@ -10,7 +10,9 @@ mod guests;
 mod harness;
 mod origin;
 
+mod bundled;
 mod callout;
 mod hostile;
 mod policies;
+mod records;
 mod walk;
