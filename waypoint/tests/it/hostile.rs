@@ -1,4 +1,5 @@
 //! Guests that loop, trap, eat memory or flood the host, beside traffic that must not notice.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! No record shows a raw value: not of a request that was redacted, and not of one that was refused
 //! before redaction could run.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use serde_json::json;
 
@@ -111,7 +112,7 @@ impl Scene {
                 "400",
             ),
             (
-                format!("POST /open HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+                "POST /open HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n".to_owned()
                     + &format!("{BODY}\r\n{BODY}\r\n"),
                 "400",
             ),
