@@ -1,5 +1,5 @@
 //! Filters that ask another service before a request goes on.
-#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use std::net::SocketAddr;
 use std::time::Duration;

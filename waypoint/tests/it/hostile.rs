@@ -1,17 +1,17 @@
 //! Guests that loop, trap, eat memory or flood the host, beside traffic that must not notice.
-#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use std::time::Duration;
 
 use http::{Method, Response};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use crate::client::{
     Kept, Raw, becomes, failures, filter_on, get_with, post_with, route, series, series_of, status,
     values,
 };
 use crate::guests::{Guest, harmful};
-use crate::harness::{Waypoint, filter, gateway_to, get, request, send_http1, service};
+use crate::harness::{PATIENCE, Waypoint, filter, gateway_to, get, request, send_http1, service};
 use crate::origin::{Origin, Speaks};
 
 const LOOP: &str = "(loop $again (br $again))";
@@ -358,4 +358,49 @@ async fn a_grpc_request_whose_filter_fails_gets_a_grpc_status() {
 
     assert_eq!(answer.status(), 200);
     assert_eq!(values(answer.headers(), "grpc-status"), ["14"]);
+}
+
+#[tokio::test]
+async fn a_filter_over_its_share_of_the_cpu_is_refused_until_it_has_rested() {
+    let (dir, origin) = (TempDir::new().unwrap(), Origin::named(Speaks::Http1, "origin").await);
+    let module = harmful(&burn(8)).write(dir.path(), "greedy");
+    let resources = gateway_to("origin")
+        + &service("origin", "http", origin.address)
+        + &filter("greedy", &module, "  limits: {cpuShare: 0.1}");
+    let waypoint = Waypoint::start(&resources).await;
+
+    let mut refused = 0;
+    for _ in 0..40 {
+        let status = status(waypoint.http(), get_with("/", &[("x-bad", "1")])).await;
+        assert!([200, 503].contains(&status), "{status}");
+        refused += u64::from(status == 503);
+    }
+
+    assert!(refused > 0);
+    assert_eq!(failures(&waypoint, "greedy", "cpu_share").await, refused);
+    assert_eq!(ended(&waypoint, "greedy").await, 0);
+    let rested = async { while get(waypoint.http(), "/").await.status() != 200 {} };
+    timeout(PATIENCE, rested).await.expect("it is served again");
+}
+
+#[tokio::test]
+async fn a_stream_that_costs_too_much_ends_alone() {
+    let (dir, origin) = (TempDir::new().unwrap(), Origin::echo(Speaks::Http1).await);
+    let slow = burn(8) + "(i32.const 0)";
+    let module = Guest::default().on("request_body", &slow).write(dir.path(), "slow");
+    let resources = gateway_to("origin")
+        + &service("origin", "http", origin.address)
+        + &filter("slow", &module, "  limits: {cpuShare: 1}");
+    let waypoint = Waypoint::start(&resources).await;
+    let large = "b".repeat(1_000_000);
+
+    let answer = send_http1(waypoint.http(), post_with("/", &large, &[])).await;
+
+    assert_eq!(answer.status(), 503);
+    let record = waypoint.record(|record| record["response_code"] == 503).await;
+    assert_eq!(record["response_code_details"], "filter_stream_cpu");
+    assert_eq!(failures(&waypoint, "slow", "stream_cpu").await, 1);
+    // Its VM lives on and serves the others.
+    assert_eq!(ended(&waypoint, "slow").await, 0);
+    assert_eq!(status(waypoint.http(), post_with("/", "small", &[])).await, 200);
 }

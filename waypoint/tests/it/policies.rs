@@ -1,6 +1,6 @@
 //! What an operator says of a filter: where it runs, in which order, within which bounds, and what
 //! happens when it fails; and what no filter can do whatever it says.
-#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use http::Method;
 use tempfile::TempDir;

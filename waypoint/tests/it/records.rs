@@ -1,6 +1,6 @@
 //! No record shows a raw value: not of a request that was redacted, and not of one that was refused
 //! before redaction could run.
-#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use serde_json::json;
 
