@@ -1,7 +1,7 @@
 //! What a guest writes into a header map, made fit for the wire.
 //!
 //! A refusal would end most guests (SDKs know only "OK" here), so what cannot be sent is escaped
-//! or left out, with a warning: bytes that end a line or a field become `%0D` and the like, a
+//! or left out, with a warning: bytes that end a line or a field become `%0d` and the like, a
 //! name that is no name is dropped, a map does not grow past its bounds, and pseudo-headers stay
 //! what they must be.
 //!
@@ -139,7 +139,7 @@ fn escape(bytes: &[u8], fits: fn(u8) -> bool) -> (Bytes, bool) {
 }
 
 fn hex(nibble: u8) -> u8 {
-    b"0123456789ABCDEF"[usize::from(nibble & 15)]
+    b"0123456789abcdef"[usize::from(nibble & 15)]
 }
 
 fn is_token(byte: u8) -> bool {

@@ -165,7 +165,8 @@ impl Open {
         if !matches!(given, Given::Head(..)) {
             self.context.until_fed(direction).await;
         }
-        if let Some(ended) = self.context.state.lock().ended(direction) {
+        let ended = self.context.state.lock().ended(direction);
+        if let Some(ended) = ended {
             return self.after_end(direction, ended, given);
         }
         if !self.wants(direction, &given) {
