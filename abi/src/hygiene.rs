@@ -185,7 +185,7 @@ fn write_pseudo(
 }
 
 fn is_target(byte: u8) -> bool {
-    0x21 <= byte && byte < 0x7f && byte != b'#'
+    byte.is_ascii_graphic() && byte != b'#'
 }
 
 fn is_authority(byte: u8) -> bool {
@@ -197,3 +197,6 @@ fn is_status(value: &[u8]) -> bool {
     let code = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u16>().ok());
     value.len() == 3 && code.is_some_and(|code| (200..=599).contains(&code))
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,25 +31,31 @@ fn thread_cpu() -> Duration {
 // One thread, so that its CPU time is the guest's.
 #[tokio::test(flavor = "current_thread")]
 async fn loop_is_stopped_within_its_budget_and_two_ticks_of_cpu() {
-    let body = on_request("(loop $l (br $l)) (i32.const 0)");
-    let (generation, _host) = started(&filter("", &body), spec()).await;
-    let stream = open(&generation).await;
-    let before = thread_cpu();
-    let fault = get(&stream).await.expect_err("it never ends by itself");
-    let used = thread_cpu() - before;
-    assert!(matches!(fault.kind, FaultKind::Deadline), "{:?}", fault.kind);
+    let module = filter("", &on_request("(loop $l (br $l)) (i32.const 0)"));
     let budget = spec().limits.callback_cpu;
-    // A tick comes a millisecond after the one before or later; the second covers the first poll.
-    let slack = Duration::from_millis(4);
-    assert!(budget <= used + slack && used <= budget + slack, "{used:?}");
-    assert_eq!(fault.held.head, Some(request(&[])));
-    assert_eq!(generation.stats().deadlines, 1);
+    let mut shortest = Duration::MAX;
+    // A busy machine delays ticks; the shortest of some runs is the host's own.
+    for _ in 0..8 {
+        let (generation, _host) = started(&module, spec()).await;
+        let stream = open(&generation).await;
+        let before = thread_cpu();
+        let fault = get(&stream).await.expect_err("it never ends by itself");
+        let used = thread_cpu() - before;
+        assert!(matches!(fault.kind, FaultKind::Deadline), "{:?}", fault.kind);
+        assert_eq!(fault.held.head, Some(request(&[])));
+        assert_eq!(generation.stats().deadlines, 1);
+        // The first poll is charged its wall time, at most one tick.
+        assert!(budget <= used + Duration::from_millis(1), "{used:?}");
+        shortest = shortest.min(used);
+    }
+    assert!(shortest <= budget + Duration::from_millis(2), "{shortest:?}");
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn worker_is_free_while_a_guest_burns() {
     let body = on_request("(loop $l (br $l)) (i32.const 0)");
-    let (generation, _host) = started(&filter("", &body), spec()).await;
+    let limits = Limits { callback_cpu: Duration::from_millis(100), ..spec().limits };
+    let (generation, _host) = started(&filter("", &body), with_limits(limits)).await;
     let burning = tokio::spawn(async move { get(&open(&generation).await).await.is_err() });
     let mut turns = 0;
     while !burning.is_finished() {
@@ -340,7 +346,7 @@ async fn stream_over_its_cpu_a_second_is_refused_without_the_guest() {
     assert_eq!(generation.stats().vms, 1, "no VM ends of it");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn filter_over_its_cpu_share_gets_no_new_streams() {
     let body = on_request("(loop $l (br $l)) (i32.const 0)");
     let limits = Limits { cpu_share: 0.01, ..Limits::default() };
@@ -349,4 +355,18 @@ async fn filter_over_its_cpu_share_gets_no_new_streams() {
     assert!(get(&first).await.is_err());
     let refused = generation.open(crate::support::attributes()).await.map(|_| ());
     assert!(matches!(refused.expect_err("over").kind, FaultKind::CpuShare));
+}
+
+#[tokio::test]
+async fn stream_over_its_wall_time_ends_its_vm() {
+    let body = on_request("(loop $l (br $l)) (i32.const 0)");
+    let limits = Limits {
+        callback_cpu: Duration::from_secs(60),
+        stream_wall: Duration::from_millis(20),
+        ..spec().limits
+    };
+    let (generation, _host) = started(&filter("", &body), with_limits(limits)).await;
+    let fault = get(&open(&generation).await).await.expect_err("it never ends by itself");
+    assert!(matches!(fault.kind, FaultKind::StreamWall), "{:?}", fault.kind);
+    assert_eq!(generation.stats().stream_walls, 1);
 }
