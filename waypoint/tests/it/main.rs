@@ -3,7 +3,17 @@
 //! One file per behaviour. Each test starts a waypoint of its own on ports that the kernel picks,
 //! with resources from a string; [`harness`] and [`origin`] hold what they share.
 
+#![allow(clippy::disallowed_methods, reason = "tests start tasks as they like")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod harness;
 mod origin;
 
 mod walk;
+
+mod check;
+mod demo_walk;
+mod drain_process;
+mod generations;
+mod operate;
+mod reload;
