@@ -6,20 +6,25 @@ SHELL := /bin/bash
 PACKAGES := build-essential cmake curl
 # One profile for run, test and clippy: wasmtime costs minutes of CPU per profile.
 CARGO := cargo
+# Tested apart: the filters' own dependencies would give wasmtime's other features, and build it twice.
+TESTED := -p waypoint -p waypoint-abi -p waypoint-filters -p waypoint-policies -p waypoint-sdk
+FILTERS := -p waypoint-filter-jwt-auth -p waypoint-filter-payload-router -p waypoint-filter-pii-redact
 
-.PHONY: help run test lint fmt setup
+.PHONY: help run test lint perf setup
 
 help:
 	@echo "make run     build, start the example and print what to try (Ctrl-C ends it)"
 	@echo "make test    build and run every test"
 	@echo "make lint    formatting and lints, as CI runs them"
+	@echo "make perf    CPU per request beside nginx (release build; run by hand)"
 
 run: setup
 	$(CARGO) build --locked -p waypoint
 	@exec target/debug/waypoint demo $(ARGS)
 
 test: setup
-	$(CARGO) test --locked --workspace $(TESTS)
+	$(CARGO) test --locked $(TESTED) $(TESTS)
+	$(CARGO) test --locked $(FILTERS) $(TESTS)
 
 lint: setup
 	$(CARGO) fmt --all --check
@@ -27,3 +32,9 @@ lint: setup
 
 setup:
 	@.ci/setup $(PACKAGES)
+
+# Run by hand: our release build beside nginx in one run.
+perf: setup
+	@.ci/setup nginx-light wrk
+	$(CARGO) build --locked --release -p waypoint -p waypoint-perf
+	target/release/waypoint-perf target/release/waypoint

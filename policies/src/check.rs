@@ -22,6 +22,7 @@ use crate::resource::Resources;
 use crate::resource::filter::{TargetKind, TargetRef};
 use crate::route::TableBuilder;
 use filter::Attached;
+pub use filter::rank;
 use gateway::Slot;
 use service::Draft;
 

@@ -21,7 +21,7 @@ pub mod route;
 mod source;
 mod text;
 
-pub use check::{Checked, Denied, check};
+pub use check::{Checked, Denied, check, rank};
 pub use merge::{fall_back, merge};
 pub use model::*;
 pub use problem::{Note, Problem, Severity, render};

@@ -285,8 +285,9 @@ pub struct Filter {
     pub sha256: Option<String>,
     /// The root context's id (`pluginName` of a WasmPlugin).
     pub root_id: String,
-    /// JSON text handed to `proxy_on_configure`; `None` = no configuration at all.
-    pub config: Option<String>,
+    /// Text handed to `proxy_on_configure`; `None` = no configuration at all. `Err`: it is kept in a
+    /// ConfigMap that cannot be used, so the filter must not start.
+    pub config: Result<Option<String>, String>,
     /// Environment of the VM (`vmConfig.env`).
     pub environment: Vec<(String, String)>,
     /// Names of variables whose values the caller takes from its own environment (`valueFrom:

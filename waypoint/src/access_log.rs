@@ -24,6 +24,7 @@ use waypoint_policies::ServicePortKey;
 use crate::codec::body::{Body, BodyError};
 use crate::codec::{ConnectionInfo, Refusal};
 use crate::error::Outcome;
+use crate::filter_chain::Interruption;
 use crate::metrics::Metrics;
 use crate::trace::TraceIds;
 
@@ -167,9 +168,8 @@ impl Record {
     }
 
     /// The response's head is decided.
-    pub fn head(&mut self, response: &http::response::Parts, details: &'static str) {
+    pub fn head(&mut self, response: &http::response::Parts) {
         self.status = response.status.as_u16();
-        self.details = details;
         self.note_grpc_status(&response.headers);
     }
 
@@ -180,6 +180,22 @@ impl Record {
         }
         self.flag = outcome.flag;
         self.details = outcome.name;
+    }
+
+    /// A filter, or an error, ended the request or replaced its response.
+    pub fn interrupted(&mut self, interruption: &Interruption) {
+        match interruption {
+            Interruption::Reply { filter, .. } => {
+                self.filter = Some(Arc::clone(filter));
+                self.cut("wasm_local_reply");
+            }
+            Interruption::Error(error) => {
+                let outcome = error.outcome();
+                self.filter = error.filter().map(Arc::from);
+                self.failed(&outcome);
+                tracing::debug!(error = %chain_of(error), details = outcome.name, "request failed");
+            }
+        }
     }
 
     /// The response was cut after its head.
@@ -230,6 +246,18 @@ impl Record {
     pub(crate) fn bytes_received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
+}
+
+/// An error with its causes, outermost first.
+fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
 }
 
 impl Drop for Record {

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use waypoint_abi::{ArtefactCache, Engine, EngineOptions};
 
 use crate::access_log::{AccessLog, Format, Records};
@@ -21,7 +22,7 @@ use crate::codec::CodecLimits;
 use crate::drain::{Closing, Drain, Tasks};
 use crate::filter_chain::host::FilterHost;
 use crate::identity::TrustedHops;
-use crate::journey::Journey;
+use crate::journey::{BODY_IDLE_DEFAULT, Journey};
 use crate::metrics::Metrics;
 use crate::resources::{
     self, Builder, Generations, Modules, Parts, Reloader, Report, Sources, Status, Trigger,
@@ -162,6 +163,7 @@ impl App {
         let trusted = Arc::new(TrustedHops(settings.trusted_hops.clone()));
         let journey = Journey::new(Arc::clone(&state.current), records, trusted);
 
+        let slots = Arc::new(Semaphore::new(settings.connections_max as usize));
         let addresses = Arc::new(sockets::Addresses::new(settings.addresses_file.clone()));
         let ports = OperatorPorts::bind(&settings, &addresses).await?;
         let mut sockets = Sockets {
@@ -169,8 +171,8 @@ impl App {
             current: Arc::clone(&state.current),
             metrics: Arc::clone(&state.metrics),
             journey,
-            limits: CodecLimits::default(),
-            slots: Arc::new(tokio::sync::Semaphore::new(settings.connections_max as usize)),
+            limits: CodecLimits { body_idle_timeout: BODY_IDLE_DEFAULT, ..CodecLimits::default() },
+            slots: Arc::clone(&slots),
             closing: closing.clone(),
             tasks: traffic_tasks,
             addresses: Arc::clone(&addresses),
@@ -201,7 +203,7 @@ impl App {
             log,
             health: health.clone(),
         };
-        ports.serve(Arc::new(admin), metrics, health.clone(), &ending, &tasks);
+        ports.serve(Arc::new(admin), metrics, health.clone(), slots, &ending, &tasks);
         health.start();
         addresses.publish();
         tracing::info!(snapshot = report.snapshot, "serving");
@@ -360,15 +362,21 @@ impl OperatorPorts {
         admin: Arc<Admin>,
         metrics: Arc<Metrics>,
         health: Health,
+        slots: Arc<Semaphore>,
         ending: &Closing,
         tasks: &Tasks,
     ) {
+        let slots_max = slots.available_permits();
         let answer = move |request| {
             let admin = Arc::clone(&admin);
             async move { admin.answer(&request).await }
         };
         tasks.spawn(admin::serve(self.admin, answer, ending.clone(), tasks.clone()));
-        let answer = move |request| std::future::ready(admin::stats(&metrics, &request));
+        let answer = move |request| {
+            let open = slots_max.saturating_sub(slots.available_permits());
+            metrics.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
+            std::future::ready(admin::stats(&metrics, &request))
+        };
         tasks.spawn(admin::serve(self.stats, answer, ending.clone(), tasks.clone()));
         let answer = move |request| std::future::ready(admin::health(&health, &request));
         tasks.spawn(admin::serve(self.health, answer, ending.clone(), tasks.clone()));

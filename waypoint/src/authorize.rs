@@ -43,14 +43,22 @@ pub fn permit(
     parts: request::Parts,
     body: Body,
 ) -> Result<Permitted, RequestError> {
-    let demanded = entrance.filters.iter().chain(destination.demanded(snapshot));
-    for slot in demanded {
-        let FilterSlot::Active(filter) = slot else { continue };
-        let config = &filter.config;
-        let applies =
-            matches(&config.matches, &parts.method, parts.uri.path(), entrance.model.port);
-        if applies && !chain.has_run(&config.key) {
-            return Err(RequestError::DemandedFilterNotRun { filter: config.key.to_string() });
+    let beyond = destination.demanded(snapshot);
+    for slot in entrance.filters.iter().chain(&beyond) {
+        match slot {
+            FilterSlot::Active(filter) => {
+                let config = &filter.config;
+                let port = entrance.model.port;
+                let applies = matches(&config.matches, &parts.method, parts.uri.path(), port);
+                if applies && !chain.has_run(&config.key) {
+                    let filter = config.key.to_string();
+                    return Err(RequestError::DemandedFilterNotRun { filter });
+                }
+            }
+            FilterSlot::Denied { open: true, .. } => {}
+            FilterSlot::Denied { key, .. } => {
+                return Err(RequestError::PolicyRefused { resource: format!("filter {key}") });
+            }
         }
     }
     Ok(Permitted(Request::from_parts(parts, body)))

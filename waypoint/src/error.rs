@@ -4,7 +4,7 @@
 //! status, Envoy response flag, name. No stage decides a status by itself.
 
 use thiserror::Error;
-use waypoint_abi::FaultKind;
+use waypoint_abi::{Direction, FaultKind};
 use waypoint_policies::BackendFault;
 
 use crate::codec::body::BodyError;
@@ -37,21 +37,18 @@ pub enum RequestError {
     /// A filter changed the route to one that demands a filter that has not run.
     #[error("the new route demands the filter {filter}, which has not run")]
     DemandedFilterNotRun { filter: String },
-    /// Filters kept changing what the route was chosen by.
-    #[error("the route still changed after {changes} selections")]
-    RouteUnsettled { changes: u32 },
     /// A filter failed, and its failure policy refuses the request.
     #[error("the filter {filter} failed")]
     FilterFailed { filter: String, kind: FaultKind },
+    /// A filter would hold back more of a response's body than it may.
+    #[error("the filter {filter} would hold back too much of the response's body")]
+    ResponseTooLarge { filter: String },
     /// A filter reset the stream.
     #[error("the filter {filter} closed the stream")]
     FilterReset { filter: String },
     /// A filter that decides on the body waited longer for it than it may.
     #[error("the filter {filter} waited {waited_ms} ms for the body")]
     BodyWait { filter: String, waited_ms: u64 },
-    /// The request's deadline passed before the response's head.
-    #[error("the request's deadline passed")]
-    Deadline,
     /// The request's body failed while it was read.
     #[error("the request's body failed")]
     RequestBody(#[source] BodyError),
@@ -115,6 +112,36 @@ mod grpc {
 }
 
 impl RequestError {
+    /// The filter that has to do with it.
+    pub fn filter(&self) -> Option<&str> {
+        match self {
+            Self::FilterFailed { filter, .. }
+            | Self::FilterReset { filter }
+            | Self::ResponseTooLarge { filter }
+            | Self::BodyWait { filter, .. }
+            | Self::DemandedFilterNotRun { filter } => Some(filter),
+            Self::NoHost
+            | Self::Misdirected
+            | Self::NoRoute
+            | Self::EntranceGone
+            | Self::NoBackend { .. }
+            | Self::BackendUnusable { .. }
+            | Self::PolicyRefused { .. }
+            | Self::RequestBody(_)
+            | Self::Upstream(_) => None,
+        }
+    }
+
+    /// What a filter's failure means on one side of a request.
+    pub fn of_filter(filter: String, kind: FaultKind, direction: Direction) -> Self {
+        match (&kind, direction) {
+            (FaultKind::BodyTooLarge { .. }, Direction::Response) => {
+                Self::ResponseTooLarge { filter }
+            }
+            _ => Self::FilterFailed { filter, kind },
+        }
+    }
+
     /// The table. Exhaustive: a new variant does not compile until its row is written.
     pub fn outcome(&self) -> Outcome {
         use Fault::{Downstream, Filter, Operator};
@@ -133,18 +160,15 @@ impl RequestError {
             Self::DemandedFilterNotRun { .. } => {
                 outcome(Filter, 500, grpc::INTERNAL, "-", "demanded_filter_not_run")
             }
-            Self::RouteUnsettled { .. } => {
-                outcome(Filter, 500, grpc::INTERNAL, "-", "route_unsettled")
-            }
             Self::FilterFailed { kind, .. } => filter_outcome(kind),
+            Self::ResponseTooLarge { .. } => {
+                outcome(Filter, 500, grpc::RESOURCE_EXHAUSTED, "-", "filter_response_too_large")
+            }
             Self::FilterReset { .. } => {
                 outcome(Filter, 503, grpc::UNAVAILABLE, "-", "wasm_close_stream")
             }
             Self::BodyWait { .. } => {
                 outcome(Downstream, 408, grpc::DEADLINE_EXCEEDED, "-", "filter_body_wait")
-            }
-            Self::Deadline => {
-                outcome(Fault::Upstream, 504, grpc::DEADLINE_EXCEEDED, "UT", "request_timeout")
             }
             Self::RequestBody(error) => body_outcome(error),
             Self::Upstream(error) => upstream_outcome(error),
@@ -219,7 +243,6 @@ fn body_outcome(error: &BodyError) -> Outcome {
             (Downstream, 400, grpc::INVALID_ARGUMENT)
         }
         BodyError::DownstreamIdle => (Downstream, 408, grpc::DEADLINE_EXCEEDED),
-        BodyError::OverLimit { .. } => (Downstream, 413, grpc::RESOURCE_EXHAUSTED),
         BodyError::Filter => (Filter, 503, grpc::UNAVAILABLE),
         BodyError::Deadline => (Upstream, 504, grpc::DEADLINE_EXCEEDED),
         BodyError::Retired => (Operator, 503, grpc::UNAVAILABLE),
@@ -239,7 +262,6 @@ pub fn body_flag(error: &BodyError) -> (&'static str, &'static str) {
         BodyError::DownstreamIdle => ("SI", "downstream_body_idle"),
         BodyError::TooLong => ("DPE", "body_longer_than_declared"),
         BodyError::TooShort => ("DPE", "body_shorter_than_declared"),
-        BodyError::OverLimit { .. } => ("-", "body_over_limit"),
         BodyError::UpstreamReset => ("UR", "upstream_reset"),
         BodyError::UpstreamTruncated => ("UC", "upstream_truncated"),
         BodyError::UpstreamMalformed => ("UPE", "upstream_malformed_body"),
@@ -249,3 +271,6 @@ pub fn body_flag(error: &BodyError) -> (&'static str, &'static str) {
         BodyError::Retired => ("-", "filter_generation_retired"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use waypoint_abi::{Direction, Generation, LocalReply, Stats, Stream};
 use waypoint_policies::{FailurePolicy, Filter, FilterKey, FilterMatch};
 
+use crate::access_log::Record;
 use crate::codec::body::Body;
 use crate::error::RequestError;
 use crate::snapshot::FilterSlot;
@@ -134,6 +135,8 @@ pub(crate) type InterruptionSlot = Arc<Mutex<Option<Interruption>>>;
 /// The filters of one request that have a context, in the order in which they ran.
 pub struct Chain {
     attached: Vec<Arc<Attached>>,
+    /// Filters that could not be opened and whose policy is `Open`.
+    passed_by: Vec<FilterKey>,
     facts: Arc<StreamFacts>,
     interruption: InterruptionSlot,
     grpc: bool,
@@ -142,7 +145,8 @@ pub struct Chain {
 impl Chain {
     /// An empty chain for a request.
     pub fn new(facts: Arc<StreamFacts>) -> Self {
-        Self { attached: Vec::new(), facts, interruption: InterruptionSlot::default(), grpc: false }
+        let (attached, passed_by, interruption) = Default::default();
+        Self { attached, passed_by, facts, interruption, grpc: false }
     }
 
     /// What the guests may read of the request.
@@ -152,7 +156,8 @@ impl Chain {
 
     /// Whether a filter has run, or was passed by under its policy.
     pub fn has_run(&self, key: &FilterKey) -> bool {
-        self.attached.iter().any(|attached| attached.filter.config.key == *key)
+        self.passed_by.contains(key)
+            || self.attached.iter().any(|attached| attached.filter.config.key == *key)
     }
 
     /// Whether no filter has a context.
@@ -232,7 +237,10 @@ impl Chain {
                 self.attached.push(Arc::clone(&attached));
                 Ok(Some(attached))
             }
-            Err(_) if filter.config.failure_policy == FailurePolicy::Open => Ok(None),
+            Err(_) if filter.config.failure_policy == FailurePolicy::Open => {
+                self.passed_by.push(filter.config.key.clone());
+                Ok(None)
+            }
             Err(fault) => Err(RequestError::FilterFailed {
                 filter: filter.config.key.to_string(),
                 kind: fault.kind,
@@ -246,7 +254,11 @@ impl Chain {
     /// # Cancel safety
     ///
     /// Not cancel safe: a dropped call ends the request.
-    pub async fn response(&self, response: http::Response<Body>) -> http::Response<Body> {
+    pub async fn response(
+        &self,
+        response: http::Response<Body>,
+        record: &mut Record,
+    ) -> http::Response<Body> {
         let asks_nothing = |attached: &Arc<Attached>| {
             let hooks = attached.filter.running.generation.hooks();
             !(hooks.response_headers || hooks.response_body || hooks.response_trailers)
@@ -263,6 +275,7 @@ impl Chain {
                 pass::head(attached, Direction::Response, &mut exchange, &self.interruption).await;
             if let Err(interruption) = passed {
                 attached.bypass();
+                record.interrupted(&interruption);
                 let (head, body) =
                     crate::response::of_interruption(interruption, self.grpc).into_parts();
                 let ended = http_body::Body::is_end_stream(&body);
@@ -276,14 +289,16 @@ impl Chain {
         http::Response::from_parts(parts, body)
     }
 
-    /// Resolves when a filter of this chain belongs to a generation that has been retired.
-    pub fn retirement(&self) -> Option<CancellationToken> {
-        self.attached
-            .iter()
-            .map(|attached| &attached.filter.running.retired)
-            .find(|token| token.is_cancelled())
-            .or_else(|| self.attached.first().map(|attached| &attached.filter.running.retired))
-            .cloned()
+    /// Ends every context: nothing more of this request passes the filters. A WebSocket that lives
+    /// for days does not keep a generation alive.
+    pub fn end_contexts(&mut self) {
+        self.attached.clear();
+    }
+
+    /// One token for each generation that this chain keeps alive; cancelled when it is retired.
+    pub fn retirements(&self) -> Vec<CancellationToken> {
+        let running = self.attached.iter().map(|attached| &attached.filter.running);
+        running.map(|running| running.retired.clone()).collect()
     }
 }
 

@@ -20,15 +20,18 @@ use crate::error::RequestError;
 use crate::filter_chain::{Chain, Interruption, StreamFacts, is_grpc};
 use crate::identity::{self, TrustedHops};
 use crate::route::{self, Basis, Destination};
-use crate::snapshot::{Current, FilterSlot, ServedEntrance, Snapshot};
+use crate::snapshot::{Current, ServedEntrance, Snapshot};
 use crate::upstream::{Deadlines, UpstreamError, UpstreamPeer};
 use crate::{response, trace};
 
-/// How often a route may be chosen anew because a filter changed what it was chosen by.
-pub const SELECTIONS_MAX: u32 = 4;
 /// How long an endpoint may take to begin its answer where the route sets nothing; gRPC streams
 /// have no such bound.
 pub const RESPONSE_TIMEOUT_DEFAULT: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// How long a response's body may bring nothing before it is cut (Envoy's stream idle timeout).
+pub const BODY_IDLE_DEFAULT: std::time::Duration = std::time::Duration::from_secs(300);
+/// The same for gRPC, whose streams may wait long for an event.
+pub const GRPC_IDLE_DEFAULT: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 /// What every request of the process shares.
 #[derive(Clone)]
@@ -72,13 +75,15 @@ impl codec::Journey for Journey {
         let chain = walk.chain;
         match answer {
             Ok((destination, answer)) => {
-                let answer = chain.response(edited(answer, &destination)).await;
-                finish(answer, "via_upstream", record, chain)
+                record.details = "via_upstream";
+                let answer = chain.response(edited(answer, &destination), &mut record).await;
+                finish(answer, record, chain)
             }
             Err(interruption) => {
-                let details = note(&interruption, &mut record);
+                record.interrupted(&interruption);
                 let answer = response::of_interruption(interruption, grpc);
-                finish(chain.response(answer).await, details, record, chain)
+                let answer = chain.response(answer, &mut record).await;
+                finish(answer, record, chain)
             }
         }
     }
@@ -124,46 +129,47 @@ impl Walk<'_> {
         Ok((destination, answer))
     }
 
-    /// Chooses the route and runs its filters, until no filter changes what it was chosen by.
+    /// Chooses the route and runs its filters; when they change what it was chosen by, it is chosen
+    /// again. The filters of a route run once: what the new one demands beyond them is refused by
+    /// [`authorize::permit`].
     async fn settle(
         &mut self,
         parts: &mut request::Parts,
-        mut body: Body,
+        body: Body,
     ) -> Result<(Destination, Body), Interruption> {
-        let sni = self.connection.tls.as_ref().and_then(|tls| tls.sni.as_deref());
         let pick = trace::random() as u32;
-        for selection in 0..SELECTIONS_MAX {
-            let destination = route::select(self.snapshot, self.entrance, parts, sni, pick)?;
-            self.record.route = Some(Arc::clone(&destination.id));
-            self.record.service = Some(destination.service.model.key.clone());
-            self.chain.facts().set_route(&destination.id);
-            // Filters of a route run once, with the first that is chosen: what a later one demands
-            // beyond them is refused by `authorize`.
-            let filters: Vec<FilterSlot> = match selection {
-                0 => destination.demanded(self.snapshot).cloned().collect(),
-                _ => Vec::new(),
-            };
-            if filters.is_empty() {
-                return Ok((destination, body));
-            }
-            let basis = Basis::of(self.entrance, parts);
-            body = self.chain.request(&filters, parts, body).await?;
-            if basis == Basis::of(self.entrance, parts) {
-                return Ok((destination, body));
-            }
+        let destination = self.select(parts, pick)?;
+        let filters = destination.demanded(self.snapshot);
+        if filters.is_empty() {
+            return Ok((destination, body));
         }
-        Err(RequestError::RouteUnsettled { changes: SELECTIONS_MAX }.into())
+        let basis = Basis::of(self.entrance, parts);
+        let body = self.chain.request(&filters, parts, body).await?;
+        if basis == Basis::of(self.entrance, parts) {
+            return Ok((destination, body));
+        }
+        Ok((self.select(parts, pick)?, body))
+    }
+
+    fn select(&mut self, parts: &request::Parts, pick: u32) -> Result<Destination, RequestError> {
+        let sni = self.connection.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+        let destination = route::select(self.snapshot, self.entrance, parts, sni, pick)?;
+        self.record.route = Some(Arc::clone(&destination.id));
+        self.record.service = Some(destination.service.model.key.clone());
+        self.chain.facts().set_route(&destination.id);
+        Ok(destination)
     }
 
     fn deadlines(&self, destination: &Destination, parts: &request::Parts) -> Deadlines {
         let rule = destination.rule.as_ref();
         let request = rule.and_then(|rule| rule.request_timeout);
         let backend = rule.and_then(|rule| rule.backend_timeout);
-        let unbounded = is_grpc(&parts.headers) || request.is_some();
+        let grpc = is_grpc(&parts.headers);
+        let unbounded = grpc || request.is_some();
         Deadlines {
             request: request.map(|timeout| self.record.started() + timeout),
             per_try: backend.or((!unbounded).then_some(RESPONSE_TIMEOUT_DEFAULT)),
-            ..Deadlines::default()
+            body_idle: if grpc { GRPC_IDLE_DEFAULT } else { BODY_IDLE_DEFAULT },
         }
     }
 
@@ -214,49 +220,15 @@ fn edited(mut answer: Response<Body>, destination: &Destination) -> Response<Bod
     answer
 }
 
-/// Writes why a request was interrupted into its record, and gives the name of the reason.
-fn note(interruption: &Interruption, record: &mut Record) -> &'static str {
-    match interruption {
-        Interruption::Reply { filter, .. } => {
-            record.filter = Some(Arc::clone(filter));
-            record.cut("wasm_local_reply");
-            "wasm_local_reply"
-        }
-        Interruption::Error(error) => {
-            let outcome = error.outcome();
-            record.failed(&outcome);
-            tracing::debug!(error = %chain_of(error), details = outcome.name, "request failed");
-            outcome.name
-        }
-    }
-}
-
-/// An error with its causes, outermost first.
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
-}
-
 fn refuse(error: &RequestError, grpc: bool, mut record: Record, chain: Chain) -> Response<Body> {
     let outcome = error.outcome();
     record.failed(&outcome);
-    finish(response::of_error(error, grpc), outcome.name, record, chain)
+    finish(response::of_error(error, grpc), record, chain)
 }
 
-fn finish(
-    answer: Response<Body>,
-    details: &'static str,
-    mut record: Record,
-    chain: Chain,
-) -> Response<Body> {
+fn finish(answer: Response<Body>, mut record: Record, chain: Chain) -> Response<Body> {
     let (parts, body) = answer.into_parts();
-    record.head(&parts, details);
+    record.head(&parts);
     if http_body::Body::is_end_stream(&body) || !record.expects_body() {
         record.complete();
     }

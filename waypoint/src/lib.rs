@@ -3,6 +3,11 @@
 //! The modules below are a request's journey, in the order in which it walks them; what stands
 //! around the journey follows. `docs/architecture.md` tells the same story in prose.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "what tests spawn ends with their runtime")
+)]
+
 pub mod listener;
 
 pub mod codec;

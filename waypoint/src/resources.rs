@@ -12,6 +12,7 @@ mod generations;
 mod modules;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -169,8 +170,9 @@ impl Reloader {
     fn publish(&self, report: &Report) {
         self.metrics.reloads.get_or_create(&[("result", report.result.name())]).inc();
         self.metrics.snapshot.set(i64::try_from(report.snapshot).unwrap_or(i64::MAX));
-        let refused = report.problems.iter().filter(|problem| problem.is_error()).count();
-        self.metrics.refused_resources.set(i64::try_from(refused).unwrap_or(i64::MAX));
+        let errors = report.problems.iter().filter(|problem| problem.is_error());
+        let refused: BTreeSet<_> = errors.map(|one| (&one.resource, &one.file)).collect();
+        self.metrics.refused_resources.set(i64::try_from(refused.len()).unwrap_or(i64::MAX));
         *self.status.write() = Some(report.clone());
         let (result, millis) = (report.result.name(), report.millis);
         match report.result {

@@ -4,15 +4,16 @@
 //! record and its filter contexts attached to the body. It refuses nothing: once the head has left,
 //! a failure resets the stream. Dropping the body writes the record.
 
-use std::future::Future as _;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::select_all;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use waypoint_abi::LocalReply;
 
 use crate::access_log::Record;
@@ -129,19 +130,21 @@ fn status(code: u16) -> StatusCode {
 }
 
 /// Attaches the record and the filter contexts to a response's body: both end with it.
-pub fn recorded(response: Response<Body>, record: Record, chain: Chain) -> Response<Body> {
-    response.map(|body| {
-        let retired = chain.retirement();
-        Body::wrap(RecordedBody { body, record, retired, retirement: None, chain })
-    })
+///
+/// An upgraded connection leaves the filters behind: their contexts end here.
+pub fn recorded(response: Response<Body>, record: Record, mut chain: Chain) -> Response<Body> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        chain.end_contexts();
+    }
+    response.map(|body| Body::wrap(RecordedBody { body, record, retirement: None, chain }))
 }
 
 /// A response body that carries its request's record and filter contexts to its end.
 struct RecordedBody {
     body: Body,
     record: Record,
-    retired: Option<CancellationToken>,
-    retirement: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Resolves when a generation of the chain is retired; made when the body first has nothing.
+    retirement: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Held so that the contexts end after the last byte.
     chain: Chain,
 }
@@ -183,14 +186,20 @@ impl http_body::Body for RecordedBody {
     }
 }
 
+/// Resolves when any of the tokens is cancelled; never without one.
+fn any_of(tokens: Vec<CancellationToken>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    if tokens.is_empty() {
+        return Box::pin(std::future::pending());
+    }
+    let cancelled = tokens.into_iter().map(|token| Box::pin(token.cancelled_owned()));
+    Box::pin(select_all(cancelled).map(|_| ()))
+}
+
 impl RecordedBody {
     /// Polled only while the body has nothing: a stream that moves pays nothing for it.
     fn poll_retired(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(token) = &self.retired else { return Poll::Pending };
-        let waiting =
-            self.retirement.get_or_insert_with(|| Box::pin(token.clone().cancelled_owned()));
-        ready!(waiting.as_mut().poll(context));
-        Poll::Ready(())
+        let waiting = self.retirement.get_or_insert_with(|| any_of(self.chain.retirements()));
+        waiting.as_mut().poll(context)
     }
 
     fn fail(&mut self, error: BodyError) -> BodyError {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use http::header::HeaderName;
 use http::request;
-use waypoint_policies::{Backend, EntranceKind, Facts, FilterKey, Rule, Selection, ServicePortKey};
+use waypoint_policies::{
+    Backend, EntranceKind, Facts, FilterKey, Rule, Selection, ServicePortKey, rank,
+};
 
 use crate::error::RequestError;
 use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
@@ -97,15 +99,19 @@ fn service(
 }
 
 impl Destination {
-    /// The filters that this destination demands beyond the entrance's: the route's, then the
-    /// service's own.
-    pub fn demanded<'a>(
-        &'a self,
-        snapshot: &'a Snapshot,
-    ) -> impl Iterator<Item = &'a FilterSlot> + 'a {
+    /// The filters that this destination demands beyond the entrance's: the route's and the
+    /// service's own, together in the order of their phases and priorities.
+    pub fn demanded(&self, snapshot: &Snapshot) -> Vec<FilterSlot> {
         let rule: &[FilterKey] = self.rule.as_ref().map_or(&[], |rule| &rule.filters);
-        let keys = rule.iter().chain(&self.service.model.filters);
-        keys.filter_map(|key| snapshot.filters.get(key))
+        let service = &self.service.model.filters;
+        let keys = rule.iter().chain(service.iter().filter(|key| !rule.contains(key)));
+        let mut slots: Vec<FilterSlot> =
+            keys.filter_map(|key| snapshot.filters.get(key).cloned()).collect();
+        if !rule.is_empty() && !service.is_empty() {
+            // A filter that cannot run has no rank: it refuses first.
+            slots.sort_by_cached_key(|slot| slot.active().map(|filter| rank(&filter.config)));
+        }
+        slots
     }
 }
 

@@ -74,6 +74,14 @@ pub enum FilterSlot {
 }
 
 impl FilterSlot {
+    /// The filter, if it runs.
+    pub fn active(&self) -> Option<&Arc<ActiveFilter>> {
+        match self {
+            Self::Active(filter) => Some(filter),
+            Self::Denied { .. } => None,
+        }
+    }
+
     /// The filter's name.
     pub fn key(&self) -> &FilterKey {
         match self {

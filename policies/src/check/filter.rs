@@ -14,6 +14,7 @@ use crate::problem::{Note, Problem};
 use crate::resource::filter::{self as written, TargetKind, TargetRef};
 use crate::resource::gateway::Gateway;
 use crate::resource::route::HttpRoute;
+use crate::resource::secret::ConfigMap;
 use crate::resource::service::Service;
 use crate::resource::wasm_plugin::{EnvSource, WasmPlugin};
 use crate::resource::{Held, Kind};
@@ -73,7 +74,7 @@ impl Attached {
 /// # Source
 ///
 /// Istio, `WasmPlugin.priority` and its implementation, which sorts unset after every set one.
-pub(super) fn rank(filter: &Filter) -> (Phase, Reverse<Option<i32>>, String, String, String) {
+pub fn rank(filter: &Filter) -> (Phase, Reverse<Option<i32>>, String, String, String) {
     let key = &filter.key;
     // `None` is less than every `Some`: reversed it comes last.
     (
@@ -88,7 +89,8 @@ pub(super) fn rank(filter: &Filter) -> (Phase, Reverse<Option<i32>>, String, Str
 impl<'a> Checker<'a> {
     pub(super) fn filters(&mut self) {
         for held in self.resources.each::<written::Filter>() {
-            let filter = from_filter(held.key(), held.spec);
+            let config = self.config(held);
+            let filter = from_filter(held.key(), held.spec, config);
             self.attach_filter(held, filter, held.spec.target_refs.as_deref());
         }
         for held in self.resources.each::<WasmPlugin>() {
@@ -100,6 +102,32 @@ impl<'a> Checker<'a> {
         for (key, refused) in &self.resources.refused {
             self.report.condition(key, "Accepted", Err(("Invalid", refused.reason.clone())));
         }
+    }
+
+    /// The text of a filter's configuration, written in it or kept in a ConfigMap.
+    fn config(&mut self, held: Held<'a, written::Filter>) -> Result<Option<String>, String> {
+        let Some(from) = &held.spec.config_from else {
+            return Ok(held.spec.config.as_ref().map(json_text));
+        };
+        let (namespace, wanted) = (held.namespace(), &from.config_map_key_ref);
+        let (resources, name) = (self.resources, &wanted.name.0);
+        let Some(map) = resources.get::<ConfigMap>(namespace, name) else {
+            let place = held.at("spec/configFrom/configMapKeyRef/name");
+            let message = format!("there is no ConfigMap {namespace}/{name}");
+            let problem = Problem::error("unknown-reference", &place, message.clone());
+            let names = resources.names::<ConfigMap>(namespace);
+            let problem = problem.of(held.key()).nearest(nearest(name, names));
+            self.unknown("ConfigMap", namespace, name, problem);
+            return Err(message);
+        };
+        map.spec.data.get(&wanted.key).cloned().map(Some).ok_or_else(|| {
+            let place = held.at("spec/configFrom/configMapKeyRef/key");
+            let message = format!("ConfigMap {namespace}/{name} has no key {:?}", wanted.key);
+            let problem = Problem::error("unknown-reference", &place, message.clone());
+            let keys = map.spec.data.keys().map(String::as_str);
+            self.report.problems.push(problem.of(held.key()).nearest(nearest(&wanted.key, keys)));
+            message
+        })
     }
 
     fn attach_filter<K: Kind>(
@@ -222,13 +250,17 @@ fn filter_key(key: &ResourceKey) -> FilterKey {
     FilterKey { kind: key.kind.clone(), namespace: key.namespace.clone(), name: key.name.clone() }
 }
 
-fn from_filter(key: &ResourceKey, spec: &written::Filter) -> Filter {
+fn from_filter(
+    key: &ResourceKey,
+    spec: &written::Filter,
+    config: Result<Option<String>, String>,
+) -> Filter {
     let module = spec.module.url.0.clone();
     Filter {
         key: filter_key(key),
         sha256: spec.module.sha256.as_ref().map(|digest| digest.0.clone()),
         root_id: spec.root_id.clone(),
-        config: spec.config.as_ref().map(json_text),
+        config,
         environment: spec.environment.clone().into_iter().collect(),
         host_environment: Vec::new(),
         phase: spec.phase.map_or_else(|| builtin_phase(&module), Phase::from),
@@ -262,7 +294,7 @@ fn from_plugin(key: &ResourceKey, spec: &WasmPlugin) -> Filter {
         sha256: spec.sha256.as_ref().map(|digest| digest.0.clone()),
         root_id: spec.plugin_name.clone(),
         // Istio hands over nothing at all for an empty configuration.
-        config: spec.plugin_config.as_ref().filter(|config| !config.is_empty()).map(json_text),
+        config: Ok(spec.plugin_config.as_ref().filter(|config| !config.is_empty()).map(json_text)),
         environment: inline
             .into_iter()
             .map(|variable| (variable.name.0.clone(), variable.value.clone().unwrap_or_default()))

@@ -17,6 +17,9 @@ use crate::resource::{Origin, Resource, Spec};
 use crate::source::Span;
 use crate::text::{EnvironmentName, Format};
 
+/// The most memory that one VM may be given, in bytes: what the proxy reserves for each.
+const MEMORY_BYTES_MAX: u64 = 256 << 20;
+
 /// WebAssembly's page, in bytes: memory is given in whole pages.
 const PAGE_BYTES: u64 = 64 << 10;
 
@@ -212,11 +215,19 @@ impl Rules<'_> {
                 );
             }
         }
+        if filter.config.is_some() && filter.config_from.is_some() {
+            self.error(
+                "conflict",
+                "spec/configFrom",
+                "there is a `config`, too",
+                Some("one of `config` and `configFrom`"),
+            );
+        }
         let limits = &filter.limits;
         if let Some(memory) = &limits.memory
-            && (memory.0 == 0 || memory.0 % PAGE_BYTES != 0 || memory.0 > 4 << 30)
+            && (memory.0 == 0 || memory.0 % PAGE_BYTES != 0 || memory.0 > MEMORY_BYTES_MAX)
         {
-            let expected = "a multiple of 64Ki, at most 4Gi";
+            let expected = "a multiple of 64Ki, at most 256Mi";
             self.error(
                 "range",
                 "spec/limits/memory",

@@ -23,6 +23,8 @@ pub(crate) struct Filter {
     /// Configuration of the module: any JSON object, handed over as JSON text. Without it the
     /// module is configured with nothing at all.
     pub config: Option<Map<String, Value>>,
+    /// The same from a ConfigMap of the filter's namespace, in place of `config`.
+    pub config_from: Option<ConfigFrom>,
     /// Id of the root context, for modules that hold more than one filter.
     #[serde(default)]
     #[schemars(length(max = 256))]
@@ -53,6 +55,24 @@ pub(crate) struct Filter {
     /// Whether headers wait for the body.
     #[serde(default)]
     pub bodies: Bodies,
+}
+
+/// Where a filter's configuration is kept.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ConfigFrom {
+    /// One key of a ConfigMap.
+    pub config_map_key_ref: ConfigMapKeyRef,
+}
+
+/// One key of a ConfigMap; its value is handed over byte for byte.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ConfigMapKeyRef {
+    /// The ConfigMap, in the filter's namespace.
+    pub name: Parsed<ObjectName>,
+    /// The key in its `data`.
+    pub key: String,
 }
 
 /// What a filter is attached to.

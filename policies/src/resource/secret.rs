@@ -65,11 +65,10 @@ impl fmt::Debug for Secret {
 pub(crate) struct ConfigMap {
     /// Text by key.
     #[serde(default)]
-    #[allow(dead_code, reason = "read and checked; nothing refers to it yet")]
     pub data: BTreeMap<String, String>,
     /// Bytes by key, in base64.
     #[serde(default)]
-    #[allow(dead_code, reason = "read and checked; nothing refers to it yet")]
+    #[allow(dead_code, reason = "read and checked as Kubernetes does; only text is referred to")]
     pub binary_data: BTreeMap<String, Parsed<Base64>>,
 }
 

@@ -38,8 +38,6 @@ pub enum BodyError {
     TooLong,
     #[error("the body is shorter than its declared length")]
     TooShort,
-    #[error("the body passes the limit of {limit_bytes} bytes")]
-    OverLimit { limit_bytes: usize },
     #[error("the upstream reset the stream")]
     UpstreamReset,
     #[error("the upstream closed the connection before the end")]

@@ -180,7 +180,7 @@ impl Layer {
             return Ok(());
         }
         let filter = self.attached.name.to_string();
-        Err(self.interrupt(RequestError::FilterFailed { filter, kind: fault.kind }.into()))
+        Err(self.interrupt(RequestError::of_filter(filter, fault.kind, self.direction).into()))
     }
 
     /// Leaves the reason where the journey finds it, and ends the body. The first one counts.

@@ -85,7 +85,7 @@ async fn settle(
     loop {
         let outcome = match next {
             Ok(outcome) => outcome,
-            Err(fault) => return failed(attached, exchange, held, fault),
+            Err(fault) => return failed(attached, direction, exchange, held, fault),
         };
         if let Some(head) = outcome.head {
             exchange.head = head;
@@ -155,6 +155,7 @@ async fn feed(
 /// Applies the failure policy: under `Open` the message goes on as if the filter were not there.
 fn failed(
     attached: &Attached,
+    direction: Direction,
     exchange: &mut Exchange,
     held: &mut Held,
     fault: Fault,
@@ -163,7 +164,7 @@ fn failed(
     if !attached.is_open() || refused {
         attached.bypass();
         let filter = attached.name.to_string();
-        return Err(RequestError::FilterFailed { filter, kind: fault.kind }.into());
+        return Err(RequestError::of_filter(filter, fault.kind, direction).into());
     }
     attached.bypass();
     if let Some(head) = fault.held.head {

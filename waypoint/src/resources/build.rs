@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::task::{JoinError, spawn_blocking};
 use waypoint_policies::{
@@ -11,6 +12,7 @@ use waypoint_policies::{
 };
 
 use super::generations::is_offered;
+use super::modules::ModuleDigest;
 use super::{Generations, Modules, ReloadResult, Sources};
 use crate::snapshot::{
     CalloutTargets, CertificateStore, Current, FilterSlot, ServedEntrance, ServedService, Services,
@@ -171,9 +173,14 @@ impl Builder {
         problems: &mut Vec<Problem>,
     ) -> BTreeMap<FilterKey, FilterSlot> {
         let mut slots = BTreeMap::new();
-        for (key, filter) in &model.filters {
-            let slot = match self.start(filter, digest).await {
-                Ok(slot) => slot,
+        // Together: a first start compiles every module.
+        let started = join_all(model.filters.values().map(|filter| self.start(filter))).await;
+        for ((key, filter), started) in model.filters.iter().zip(started) {
+            let slot = match started {
+                Ok((slot, module)) => {
+                    digest.update(module);
+                    slot
+                }
                 Err(message) => {
                     problems.push(self.problem(filter, message));
                     let last_good = self.parts.generations.last_good(filter);
@@ -187,7 +194,11 @@ impl Builder {
         slots
     }
 
-    async fn start(&self, filter: &Arc<Filter>, digest: &mut Sha256) -> Result<FilterSlot, String> {
+    /// Starts one filter, unless it runs; gives its module's digest too.
+    async fn start(&self, filter: &Arc<Filter>) -> Result<(FilterSlot, ModuleDigest), String> {
+        if let Err(fault) = &filter.config {
+            return Err(format!("the configuration is missing: {fault}"));
+        }
         if let Some(name) = filter.host_environment.iter().find(|name| !is_offered(name)) {
             return Err(format!(
                 "vmConfig.env {name}: of the proxy's own environment, filters may read only \
@@ -196,9 +207,9 @@ impl Builder {
         }
         let loaded = self.parts.modules.load(&filter.module, filter.sha256.as_deref()).await;
         let (module, found) = loaded.map_err(|error| error.to_string())?;
-        digest.update(found);
         let ensured = self.parts.generations.ensure(filter, module, found).await;
-        ensured.map(FilterSlot::Active).map_err(|error| error.to_string())
+        let active = ensured.map_err(|error| error.to_string())?;
+        Ok((FilterSlot::Active(active), found))
     }
 
     fn problem(&self, filter: &Filter, message: String) -> Problem {

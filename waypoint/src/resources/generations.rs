@@ -212,7 +212,7 @@ fn spec(filter: &Filter) -> FilterSpec {
         name: filter.key.to_string(),
         owner: filter.key.namespace.clone(),
         root_id: filter.root_id.clone(),
-        configuration: filter.config.clone().map(Bytes::from),
+        configuration: filter.config.clone().unwrap_or_default().map(Bytes::from),
         vm_configuration: None,
         environment: environment(filter),
         bodies: match filter.bodies {

@@ -7,7 +7,10 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
-use waypoint_abi::{ArtefactCache, CacheError, Engine, LoadError, MODULE_BYTES_MAX, Module};
+use tokio::sync::Semaphore;
+use waypoint_abi::{
+    Artefact, ArtefactCache, CacheError, Engine, LoadError, MODULE_BYTES_MAX, Module,
+};
 use waypoint_policies::ModuleSource;
 
 use super::fetch::{FetchError, Fetcher};
@@ -45,18 +48,23 @@ pub enum ModuleError {
     Load(#[from] LoadError),
 }
 
+/// Compilations at a time; past it, they wait.
+const COMPILERS_MAX: usize = 2;
+
 /// Where modules come from.
 pub struct Modules {
     engine: Engine,
     cache: ArtefactCache,
     fetcher: Fetcher,
     loaded: Mutex<HashMap<ModuleDigest, Module>>,
+    compilers: Semaphore,
 }
 
 impl Modules {
     /// Compiled modules are kept in `cache` and run on `engine`.
     pub fn new(engine: Engine, cache: ArtefactCache) -> Self {
-        Self { engine, cache, fetcher: Fetcher::default(), loaded: Mutex::default() }
+        let (fetcher, loaded) = (Fetcher::default(), Mutex::default());
+        Self { engine, cache, fetcher, loaded, compilers: Semaphore::new(COMPILERS_MAX) }
     }
 
     /// Finds, checks and, where the cache lacks it, compiles a module.
@@ -85,7 +93,7 @@ impl Modules {
         }
         let artefact = match self.cache.find(&digest)? {
             Some(artefact) => artefact,
-            None => self.cache.store(&digest, &compile::in_child(&bytes).await?)?,
+            None => self.compile(&digest, &bytes).await?,
         };
         let module = self.engine.load(&artefact)?;
         self.loaded.lock().insert(digest, module.clone());
@@ -95,6 +103,15 @@ impl Modules {
     /// Forgets modules that no filter uses any more.
     pub fn retain(&self, used: impl Fn(&ModuleDigest) -> bool) {
         self.loaded.lock().retain(|digest, _| used(digest));
+    }
+
+    async fn compile(&self, digest: &ModuleDigest, bytes: &[u8]) -> Result<Artefact, ModuleError> {
+        let _slot = self.compilers.acquire().await.expect("the semaphore is never closed");
+        // Another filter with the same module may have been first.
+        match self.cache.find(digest)? {
+            Some(artefact) => Ok(artefact),
+            None => Ok(self.cache.store(digest, &compile::in_child(bytes).await?)?),
+        }
     }
 
     async fn bytes(

@@ -16,9 +16,10 @@ use super::{Sources, Trigger};
 ///
 /// The system's watcher cannot be started, or a folder cannot be watched.
 pub fn watch(sources: &Sources, trigger: Trigger) -> notify::Result<RecommendedWatcher> {
+    let wanted = sources.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         // An error (an overflow) may hide a change: read again.
-        if event.map_or(true, |event| is_change(event.kind)) {
+        if event.map_or(true, |event| is_change(event.kind) && concerns(&wanted, &event)) {
             trigger.pull();
         }
     })?;
@@ -34,6 +35,20 @@ fn is_change(kind: EventKind) -> bool {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
         _ => true,
     }
+}
+
+/// Beside a named file other files may change; its own name, and links such as `..data` that it may
+/// lead through, concern us.
+fn concerns(sources: &Sources, event: &Event) -> bool {
+    let hidden = |path: &Path| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".."))
+    };
+    event.paths.is_empty()
+        || event.paths.iter().any(|changed| {
+            let one =
+                |source: &PathBuf| source.is_dir() || source.file_name() == changed.file_name();
+            hidden(changed) || sources.0.iter().any(one)
+        })
 }
 
 fn folders(sources: &Sources) -> Vec<(PathBuf, RecursiveMode)> {

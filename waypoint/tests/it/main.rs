@@ -3,8 +3,7 @@
 //! One file per behaviour. Each test starts a waypoint of its own on ports that the kernel picks,
 //! with resources from a string; [`harness`] and [`origin`] hold what they share.
 
-#![allow(clippy::disallowed_methods, reason = "tests start tasks as they like")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+#![allow(clippy::disallowed_methods, reason = "what tests spawn ends with their runtime")]
 
 mod harness;
 mod origin;
