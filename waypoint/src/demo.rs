@@ -72,9 +72,10 @@ pub(crate) fn main(args: &DemoArgs) -> ExitCode {
         let issuer = Issuer::new().map_err(StartError::Setup)?;
         let upstreams = Upstreams::start(&issuer).await.map_err(StartError::Setup)?;
         write(args, &issuer, &upstreams).map_err(StartError::Setup)?;
-        let app = App::start(settings, log).await?;
+        let (app, signals) = App::start(settings, log).await?;
         println!("{}", guide(args, &app.addresses()));
-        app.until_signalled().await
+        app.until_signalled(signals).await;
+        Ok(())
     }))
 }
 
