@@ -79,8 +79,8 @@ async fn every_line_that_the_demo_prints_does_what_it_says() {
             let edit = shell(&line).await;
             assert_eq!(edit, "");
             edits += 1;
-            // Applied, refused, applied again.
-            let (result, count) = [("applied", 1), ("refused", 1), ("applied", 2)][edits - 1];
+            // The start was the first that was applied.
+            let (result, count) = [("applied", 2), ("refused", 1), ("applied", 3)][edits - 1];
             demo.reloaded(result, count).await;
             continue;
         };

@@ -204,7 +204,7 @@ async fn a_filter_whose_new_module_is_refused_goes_on_as_it_was() {
     for (wanted, refused) in [
         ("does not compile", filter("redact", &junk, "  phase: Stats")),
         ("proxy_abi_version", filter("redact", &unmarked, "  phase: Stats")),
-        ("cannot", filter("redact", "file:///nowhere.wasm", "  phase: Stats")),
+        ("No such file", filter("redact", "file:///nowhere.wasm", "  phase: Stats")),
         ("shoeSize", filter("redact", "builtin://pii-redact", "  config: {entities: [shoeSize]}")),
         (
             "sha256",
