@@ -9,3 +9,10 @@ mod harness;
 mod origin;
 
 mod walk;
+
+mod check;
+mod demo_walk;
+mod drain_process;
+mod generations;
+mod operate;
+mod reload;
