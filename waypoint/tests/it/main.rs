@@ -5,9 +5,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "what tests spawn ends with their runtime")]
 
+mod client;
+mod guests;
 mod harness;
 mod origin;
 
+mod bundled;
+mod callout;
+mod hostile;
+mod policies;
+mod records;
 mod walk;
 
 mod check;
