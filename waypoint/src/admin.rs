@@ -106,8 +106,10 @@ impl Admin {
             (&Method::GET, "/logging") => text(StatusCode::OK, &format!("{}\n", self.log.filter())),
             (&Method::POST, "/logging") => self.set_logging(request.uri().query()),
             (&Method::POST, "/reload") => self.reload().await,
-            (_, "/logging" | "/reload") => method_not_allowed("GET, POST"),
-            (_, "/" | "/ready" | "/config" | "/config_dump" | "/filters" | "/endpoints") => {
+            (_, "/logging") => method_not_allowed("GET, POST"),
+            (_, "/reload") => method_not_allowed("POST"),
+            (_, "/" | "/help" | "/ready" | "/healthz/ready") => method_not_allowed("GET"),
+            (_, "/config" | "/config_dump" | "/filters" | "/endpoints") => {
                 method_not_allowed("GET")
             }
             _ => text(StatusCode::NOT_FOUND, INDEX),

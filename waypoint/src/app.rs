@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use waypoint_abi::{ArtefactCache, Engine, EngineOptions};
 
@@ -123,8 +123,9 @@ pub fn run(settings: Settings, log: LogHandle) -> Result<(), StartError> {
     }
     let runtime = runtime.enable_all().build().map_err(StartError::Runtime)?;
     runtime.block_on(async {
-        let app = App::start(settings, log).await?;
-        app.until_signalled().await
+        let (app, signals) = App::start(settings, log).await?;
+        app.until_signalled(signals).await;
+        Ok(())
     })
 }
 
@@ -144,7 +145,8 @@ pub struct App {
 }
 
 impl App {
-    /// Reads, checks, builds, binds; serves when it returns.
+    /// Reads, checks, builds, binds; serves when it returns. Signals are listened to before anybody
+    /// is told that it does: one that comes at once is not lost and does not kill the process.
     ///
     /// # Errors
     ///
@@ -153,7 +155,7 @@ impl App {
     /// # Cancel safety
     ///
     /// Not cancel safe: sockets that are bound stay so until the runtime ends.
-    pub async fn start(settings: Settings, log: LogHandle) -> Result<Self, StartError> {
+    pub async fn start(settings: Settings, log: LogHandle) -> Result<(Self, Signals), StartError> {
         let (traffic, traffic_tasks, closing) = Drain::new();
         let (support, tasks, ending) = Drain::new();
         let state = State::new(&settings, &tasks)?;
@@ -188,6 +190,7 @@ impl App {
             Reloader::new(builder, Arc::clone(&status), Arc::clone(&metrics));
         let report = reloader.first(&mut sockets, settings.partial).await;
         refused_at_start(&report, settings.partial)?;
+        let signals = Signals::listen().map_err(StartError::Setup)?;
 
         let watcher = settings
             .watch
@@ -207,7 +210,7 @@ impl App {
         health.start();
         addresses.publish();
         tracing::info!(snapshot = report.snapshot, "serving");
-        Ok(Self {
+        let app = Self {
             settings,
             traffic,
             support,
@@ -217,7 +220,8 @@ impl App {
             log: access_log,
             addresses,
             _watcher: watcher,
-        })
+        };
+        Ok((app, signals))
     }
 
     /// Where everything listens, by name.
@@ -227,20 +231,11 @@ impl App {
 
     /// Serves until SIGTERM or SIGINT, then drains; a second one ends the process at once.
     ///
-    /// # Errors
-    ///
-    /// A signal cannot be listened to.
-    ///
     /// # Cancel safety
     ///
     /// Not cancel safe: it ends the process's work.
-    pub async fn until_signalled(self) -> Result<(), StartError> {
-        let listen = |kind| signal(kind).map_err(StartError::Setup);
-        let (mut terminate, mut interrupt, mut hangup) = (
-            listen(SignalKind::terminate())?,
-            listen(SignalKind::interrupt())?,
-            listen(SignalKind::hangup())?,
-        );
+    pub async fn until_signalled(self, signals: Signals) {
+        let Signals { mut terminate, mut interrupt, mut hangup } = signals;
         loop {
             // Cancel safe, all three: a signal that was not received is received next time.
             tokio::select! {
@@ -256,7 +251,6 @@ impl App {
             _ = terminate.recv() => tracing::warn!("second signal: ending at once"),
             _ = interrupt.recv() => tracing::warn!("second signal: ending at once"),
         }
-        Ok(())
     }
 
     /// Finishes what is in flight, within the drain's limit, and ends.
@@ -275,6 +269,23 @@ impl App {
             log.flush(LOG_FLUSH);
         }
         tracing::info!("drained");
+    }
+}
+
+/// What the operator says to a running process.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 }
 

@@ -7,7 +7,8 @@
 mod token;
 mod upstreams;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,6 +30,18 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 8080)]
     port: u16,
 
+    /// The admin port.
+    #[arg(long, default_value = "127.0.0.1:15000")]
+    admin: SocketAddr,
+
+    /// The metrics port: /stats/prometheus.
+    #[arg(long, default_value = "127.0.0.1:15020")]
+    stats: SocketAddr,
+
+    /// The health port: /healthz/ready.
+    #[arg(long, default_value = "127.0.0.1:15021")]
+    health: SocketAddr,
+
     #[command(flatten)]
     log: LogArgs,
 }
@@ -37,6 +50,8 @@ const GATEWAY: &str = include_str!("demo/files/gateway.yaml");
 const ROUTES: &str = include_str!("demo/files/routes.yaml");
 const FILTERS: &str = include_str!("demo/files/filters.yaml");
 const SERVICES: &str = include_str!("demo/files/services.yaml");
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Starts the example and serves until Ctrl-C.
 pub(crate) fn main(args: &DemoArgs) -> ExitCode {
@@ -52,28 +67,29 @@ pub(crate) fn main(args: &DemoArgs) -> ExitCode {
         Err(error) => return finish(Err(StartError::Runtime(error))),
     };
     finish(runtime.block_on(async {
+        let settings = settings(args);
+        all_free(args, &settings)?;
         let issuer = Issuer::new().map_err(StartError::Setup)?;
         let upstreams = Upstreams::start(&issuer).await.map_err(StartError::Setup)?;
         write(args, &issuer, &upstreams).map_err(StartError::Setup)?;
-        let app = App::start(settings(args), log).await?;
-        println!("{}", guide(args, app.addresses().get("admin")));
-        app.until_signalled().await
+        let (app, signals) = App::start(settings, log).await?;
+        println!("{}", guide(args, &app.addresses()));
+        app.until_signalled(signals).await;
+        Ok(())
     }))
 }
 
 fn settings(args: &DemoArgs) -> Settings {
-    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let port = |port| SocketAddr::new(loopback, port);
     Settings {
         files: vec![args.dir.join("resources")],
         partial: false,
         watch: true,
-        address: loopback,
+        address: LOOPBACK,
         bind: Default::default(),
         addresses_file: Some(args.dir.join("addresses.json")),
-        admin: port(15000),
-        stats: port(15020),
-        health: port(15021),
+        admin: args.admin,
+        stats: args.stats,
+        health: args.health,
         workers: None,
         connections_max: 1_000,
         trusted_hops: Vec::new(),
@@ -81,6 +97,22 @@ fn settings(args: &DemoArgs) -> Settings {
         drain: Duration::from_secs(5),
         access_log: args.log.access_log.format(),
     }
+}
+
+/// Refuses to begin while another demo holds a port: its files would be written over.
+fn all_free(args: &DemoArgs, settings: &Settings) -> Result<(), StartError> {
+    let entrance = SocketAddr::new(LOOPBACK, args.port);
+    let ports = [
+        ("the waypoint", entrance),
+        ("admin", settings.admin),
+        ("stats", settings.stats),
+        ("health", settings.health),
+    ];
+    for (name, address) in ports {
+        let failed = |source| StartError::Bind { name: name.to_owned(), address, source };
+        drop(TcpListener::bind(address).map_err(failed)?);
+    }
+    Ok(())
 }
 
 fn write(args: &DemoArgs, issuer: &Issuer, upstreams: &Upstreams) -> std::io::Result<()> {
@@ -107,9 +139,10 @@ fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// What to try. Each `curl` line is a whole command, ` # `, and the status that it must give.
-fn guide(args: &DemoArgs, admin: Option<&SocketAddr>) -> String {
+fn guide(args: &DemoArgs, addresses: &BTreeMap<String, SocketAddr>) -> String {
     let (dir, url) = (args.dir.display(), format!("http://127.0.0.1:{}", args.port));
-    let admin = admin.map(ToString::to_string).unwrap_or_default();
+    let at = |name| addresses.get(name).map(ToString::to_string).unwrap_or_default();
+    let (admin, stats) = (at("admin"), at("stats"));
     let json = "-H 'content-type: application/json'";
     let token = format!("-H \"authorization: Bearer $(cat {dir}/token)\"");
     format!(
@@ -141,7 +174,7 @@ A mistake is refused with its place, and the last good version goes on serving:
 What the filters cost, and what is served:
   curl -s http://{admin}/filters # 200
   curl -s http://{admin}/config_dump # 200
-  curl -s http://127.0.0.1:15020/stats/prometheus # 200
+  curl -s http://{stats}/stats/prometheus # 200
 
 Ctrl-C ends everything. The access log follows.
 "

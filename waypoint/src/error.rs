@@ -272,3 +272,6 @@ pub fn body_flag(error: &BodyError) -> (&'static str, &'static str) {
         BodyError::Retired => ("-", "filter_generation_retired"),
     }
 }
+
+#[cfg(test)]
+mod tests;

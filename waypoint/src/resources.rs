@@ -9,6 +9,7 @@ mod build;
 mod fetch;
 pub mod files;
 mod generations;
+mod heard;
 mod modules;
 mod watch;
 

@@ -152,7 +152,7 @@ fn every_field_of_a_filter_arrives() {
     let filter = checked.model.filters.values().next().unwrap();
     assert_eq!(filter.module, ModuleSource::File("/etc/waypoint/modules/m.wasm".into()));
     assert_eq!(filter.sha256.as_deref(), Some("a".repeat(64).as_str()));
-    assert_eq!(filter.config.as_deref(), Some(r#"{"a":{"text":"x"},"b":[1,2.5,null]}"#));
+    assert_eq!(filter.config, Ok(Some(r#"{"a":{"text":"x"},"b":[1,2.5,null]}"#.to_owned())));
     assert_eq!(
         (filter.root_id.as_str(), filter.phase, filter.priority),
         ("root", Phase::Stats, Some(3))
@@ -198,7 +198,7 @@ fn a_wasm_plugin_is_read_in_istios_words() {
     assert_eq!(filter.module, ModuleSource::Http("https://example.com/m.wasm".into()));
     assert_eq!(
         (filter.root_id.as_str(), filter.config, filter.phase),
-        ("root", None, Phase::Unspecified)
+        ("root", Ok(None), Phase::Unspecified)
     );
     assert_eq!(filter.failure_policy, FailurePolicy::Open);
     assert_eq!(filter.environment, [("A".to_owned(), "a".to_owned())]);
@@ -284,4 +284,43 @@ fn gateways_of_a_namespace_share_a_port_and_a_filter_of_one_is_told_of() {
     assert_eq!(checked.model.entrances.len(), 1);
     let codes: Vec<_> = checked.problems.iter().map(|problem| problem.code).collect();
     assert_eq!(codes, ["shared-port"]);
+}
+
+#[test]
+fn a_configuration_may_be_kept_in_a_config_map() {
+    let map = "
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, namespace: shop}
+data: {filter.json: '{\"a\":1}'}
+";
+    let spec = |name: &str, key: &str| {
+        format!(
+            "
+  module: {{url: 'builtin://pii-redact'}}
+  configFrom: {{configMapKeyRef: {{name: {name}, key: {key}}}}}
+"
+        )
+    };
+    let checked = |spec: &str| {
+        let text = filter("f", spec) + map;
+        let reading = read(&[file("f.yaml", &text)]);
+        check(&merge(&Resources::default(), reading), &BTreeMap::new())
+    };
+    let config = |checked: &waypoint_policies::Checked| {
+        checked.model.filters.values().next().unwrap().config.clone()
+    };
+
+    let found = checked(&spec("settings", "filter.json"));
+    assert_eq!(config(&found), Ok(Some("{\"a\":1}".to_owned())));
+
+    for (name, key, nearest) in
+        [("setings", "filter.json", "settings"), ("settings", "filter.jso", "filter.json")]
+    {
+        let missing = checked(&spec(name, key));
+        assert!(config(&missing).is_err(), "it must not start without it");
+        let problem = missing.problems.iter().find(|one| one.code == "unknown-reference").unwrap();
+        assert_eq!(problem.nearest.as_deref(), Some(nearest));
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use parking_lot::Mutex;
 use thiserror::Error;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
@@ -25,6 +26,9 @@ pub enum LogFilterError {
     /// It does not parse.
     #[error("{0}")]
     Parse(#[from] tracing_subscriber::filter::ParseError),
+    /// A part is neither `LEVEL` nor `TARGET=LEVEL`.
+    #[error("{part:?}: expected off, error, warn, info, debug, trace, or TARGET=LEVEL")]
+    Level { part: String },
     /// The log is gone.
     #[error("the log cannot be changed: {0}")]
     Reload(#[from] reload::Error),
@@ -52,10 +56,21 @@ impl LogHandle {
     ///
     /// The filter does not parse; the one in force stays.
     pub fn set(&self, filter: &str) -> Result<(), LogFilterError> {
-        self.handle.reload(EnvFilter::builder().parse(filter)?)?;
+        self.handle.reload(parse(filter)?)?;
         filter.clone_into(&mut self.filter.lock());
         Ok(())
     }
+}
+
+/// A bare word that is no level would be taken for a target, and silence everything else.
+fn parse(filter: &str) -> Result<EnvFilter, LogFilterError> {
+    for part in filter.split(',') {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        if level.parse::<LevelFilter>().is_err() || part.starts_with('=') {
+            return Err(LogFilterError::Level { part: part.to_owned() });
+        }
+    }
+    Ok(EnvFilter::builder().parse(filter)?)
 }
 
 /// Sets up the process's log.
@@ -64,7 +79,7 @@ impl LogHandle {
 ///
 /// The filter does not parse, or a log was set up before.
 pub fn init(format: LogFormat, filter: &str) -> Result<LogHandle, LogFilterError> {
-    let (layer, handle) = reload::Layer::new(EnvFilter::builder().parse(filter)?);
+    let (layer, handle) = reload::Layer::new(parse(filter)?);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
@@ -76,4 +91,19 @@ pub fn init(format: LogFormat, filter: &str) -> Result<LogHandle, LogFilterError
         .try_init()
         .map_err(|_| LogFilterError::Initialised)?;
     Ok(LogHandle { handle, filter: Arc::new(Mutex::new(filter.to_owned())) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_rather_than_taken_for_a_target() {
+        for right in ["off", "INFO", "warn,filter=debug", "waypoint::journey=trace,error"] {
+            assert!(parse(right).is_ok(), "{right}");
+        }
+        for wrong in ["inof", "", "info,", "info,=", "=info", "filter", "filter=loud"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
 }

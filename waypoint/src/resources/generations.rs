@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use waypoint_abi::{FilterSpec, Generation, Host, Limits, Module, Shared, StartError, Stats};
 use waypoint_policies::{Bodies, Filter, FilterKey, FilterLimits, Isolation};
 
+use super::heard::Heard;
 use super::modules::ModuleDigest;
 use crate::filter_chain::{ActiveFilter, Running, add_counts};
 use crate::metrics::{FilterSample, FilterSource};
@@ -31,7 +32,10 @@ pub(super) const READY_MAX: Duration = Duration::from_secs(10);
 pub enum FilterStartError {
     /// The guest refused, trapped or ran over a bound.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(StartError),
+    /// The same, and the guest logged an error before.
+    #[error("{start}; the filter says: {words}")]
+    Told { start: StartError, words: String },
     /// It did not become ready in time.
     #[error("the filter was not ready within {} s", READY_MAX.as_secs())]
     NotReady,
@@ -92,8 +96,14 @@ impl Generations {
         };
         let spec = spec(filter);
         let shared = shared.unwrap_or_else(|| Arc::new(Shared::new(&spec.limits)));
-        let host = Arc::clone(&self.host);
-        let generation = Generation::start(module, spec, Arc::clone(&shared), host).await?;
+        let heard = Arc::new(Heard::new(Arc::clone(&self.host)));
+        let host: Arc<dyn Host> = heard.clone();
+        let started = Generation::start(module, spec, Arc::clone(&shared), host).await;
+        let words = heard.take();
+        let generation = started.map_err(|start| match words {
+            Some(words) => FilterStartError::Told { start, words },
+            None => FilterStartError::Start(start),
+        })?;
         if timeout(READY_MAX, generation.ready()).await.is_err() && former {
             generation.close();
             return Err(FilterStartError::NotReady);

@@ -4,15 +4,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
+use http::{Method, Request};
+use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::harness::{PATIENCE, Waypoint, request, send_http1};
+use crate::harness::{Kept, PATIENCE, Waypoint, request, send_http1};
 
 /// A connection on which the test writes and reads bytes.
 pub(crate) struct Raw {
@@ -91,37 +89,16 @@ impl Raw {
     }
 }
 
-/// A kept HTTP/1.1 connection.
-pub(crate) struct Kept(SendRequest<Full<Bytes>>);
-
-impl Kept {
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("a connection");
-        stream.set_nodelay(true).expect("a socket");
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("a handshake");
-        tokio::spawn(connection);
-        Self(sender)
+/// How long each of `count` GETs over one connection takes, the shortest first.
+pub(crate) async fn times(kept: &mut Kept, path: &str, count: usize) -> Vec<Duration> {
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let began = Instant::now();
+        assert_eq!(kept.send(request(Method::GET, path, "")).await.status(), 200);
+        times.push(began.elapsed());
     }
-
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Bytes> {
-        self.0.ready().await.expect("a connection");
-        let answer = self.0.send_request(request).await.expect("an answer");
-        let (parts, body) = answer.into_parts();
-        Response::from_parts(parts, body.collect().await.expect("a body").to_bytes())
-    }
-
-    /// How long each of `count` GETs takes, the shortest first.
-    pub(crate) async fn times(&mut self, path: &str, count: usize) -> Vec<Duration> {
-        let mut times = Vec::with_capacity(count);
-        for _ in 0..count {
-            let began = Instant::now();
-            assert_eq!(self.send(request(Method::GET, path, "")).await.status(), 200);
-            times.push(began.elapsed());
-        }
-        times.sort_unstable();
-        times
-    }
+    times.sort_unstable();
+    times
 }
 
 /// A GET with headers.
@@ -183,17 +160,9 @@ spec:{targets}
     )
 }
 
-/// The value of a series, by the beginning of its line; 0 when there is none.
-pub(crate) async fn series_of(waypoint: &Waypoint, beginning: &str) -> f64 {
-    let metrics = waypoint.metrics().await;
-    let line = metrics.lines().find(|line| line.starts_with(beginning));
-    let value = line.and_then(|line| line.rsplit(' ').next());
-    value.map_or(0.0, |value| value.parse().expect("a number"))
-}
-
-/// The value of a series that counts.
-pub(crate) async fn series(waypoint: &Waypoint, beginning: &str) -> u64 {
-    series_of(waypoint, beginning).await as u64
+/// The value of a series; 0 when there is none.
+pub(crate) async fn series(waypoint: &Waypoint, name: &str) -> u64 {
+    waypoint.series(name).await.unwrap_or(0)
 }
 
 /// Failures of a filter of the namespace `default`.
@@ -203,13 +172,13 @@ pub(crate) async fn failures(waypoint: &Waypoint, filter: &str, reason: &str) ->
 }
 
 /// Waits until a series has a value; each look is a request of its own.
-pub(crate) async fn becomes(waypoint: &Waypoint, beginning: &str, wanted: u64) {
+pub(crate) async fn becomes(waypoint: &Waypoint, name: &str, wanted: u64) {
     let reached = timeout(PATIENCE, async {
-        while series(waypoint, beginning).await != wanted {
+        while series(waypoint, name).await != wanted {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    assert!(reached.await.is_ok(), "{beginning} never became {wanted}");
+    assert!(reached.await.is_ok(), "{name} never became {wanted}");
 }
 
 /// The values of `name`, in order.

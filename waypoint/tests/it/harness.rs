@@ -33,13 +33,13 @@ pub(crate) struct Waypoint {
 
 /// Lines that a process has printed, with a way to wait for one.
 #[derive(Clone, Default)]
-struct Lines {
+pub(crate) struct Lines {
     lines: Arc<Mutex<Vec<String>>>,
     more: Arc<Notify>,
 }
 
 impl Lines {
-    fn follow(out: impl AsyncRead + Unpin + Send + 'static) -> Self {
+    pub(crate) fn follow(out: impl AsyncRead + Unpin + Send + 'static) -> Self {
         let all = Self::default();
         let lines = all.clone();
         tokio::spawn(async move {
@@ -53,7 +53,7 @@ impl Lines {
     }
 
     /// Waits until a line satisfies `wanted`; `None` when the patience ends.
-    async fn find(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+    pub(crate) async fn find(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
         timeout(PATIENCE, async {
             loop {
                 let more = self.more.notified();
@@ -69,7 +69,7 @@ impl Lines {
         .ok()
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.lines.lock().join("\n")
     }
 }
@@ -100,6 +100,15 @@ impl Waypoint {
 
     /// Starts the process over a folder that the test has laid out in `dir`.
     pub(crate) fn spawn_in(dir: tempfile::TempDir, resources: &Path, arguments: &[&str]) -> Self {
+        Self::launch(dir, resources, arguments, true)
+    }
+
+    fn launch(
+        dir: tempfile::TempDir,
+        resources: &Path,
+        arguments: &[&str],
+        read_access_log: bool,
+    ) -> Self {
         let addresses_file = dir.path().join("addresses.json");
         let mut command = Command::new(env!("CARGO_BIN_EXE_waypoint"));
         command
@@ -120,7 +129,11 @@ impl Waypoint {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         let mut child = command.spawn().expect("the waypoint binary");
-        let stdout = Lines::follow(child.stdout.take().expect("piped"));
+        let stdout = match read_access_log {
+            true => Lines::follow(child.stdout.take().expect("piped")),
+            // The pipe stays open and fills up.
+            false => Lines::default(),
+        };
         let stderr = Lines::follow(child.stderr.take().expect("piped"));
         Self { child, dir, addresses_file, stdout, stderr }
     }
@@ -324,10 +337,137 @@ spec:
 }
 
 impl Waypoint {
-    /// Everything printed up to the access log's line with `text`.
-    pub(crate) async fn printed_until(&self, text: &str) -> String {
+    /// As [`Waypoint::start`], but nobody reads the access log: its pipe fills up.
+    pub(crate) async fn start_unread(resources: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let file = dir.path().join("all.yaml");
+        std::fs::write(&file, resources).expect("a file");
+        let waypoint = Self::launch(dir, &file, &[], false);
+        waypoint.logged("serving").await;
+        waypoint
+    }
+
+    /// A JSON page of the admin port.
+    pub(crate) async fn page(&self, path: &str) -> Value {
+        let answer = self.admin(Method::GET, path).await;
+        serde_json::from_slice(answer.body()).expect("JSON")
+    }
+
+    /// What `/filters` says of one filter.
+    pub(crate) async fn filter(&self, name: &str) -> Value {
+        let filters = self.page("/filters").await;
+        let all = filters.as_array().expect("a list");
+        let found = all.iter().find(|filter| filter["filter"] == name);
+        found.unwrap_or_else(|| panic!("{name} does not run: {filters:#}")).clone()
+    }
+
+    /// The value of a series of the metrics, by its name and labels as they are printed.
+    pub(crate) async fn series(&self, name: &str) -> Option<u64> {
+        let metrics = self.metrics().await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.parse().expect("a number"))
+    }
+
+    /// Waits for the process's end, and gives its exit code.
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        let status = timeout(PATIENCE, self.child.wait()).await;
+        status.unwrap_or_else(|_| panic!("still runs:\n{}", self.printed())).expect("waited").code()
+    }
+}
+
+/// Runs a command of the binary to its end.
+pub(crate) async fn run_to_end(arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waypoint"));
+    let output = command.args(arguments).kill_on_drop(true).output();
+    timeout(PATIENCE, output).await.expect("in time").expect("the waypoint binary")
+}
+
+/// A connection that is kept for many requests.
+pub(crate) enum Kept {
+    Http1(hyper::client::conn::http1::SendRequest<Full<Bytes>>),
+    Http2(hyper::client::conn::http2::SendRequest<Full<Bytes>>),
+}
+
+impl Kept {
+    pub(crate) async fn http1(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.expect("a handshake");
+        drop(tokio::spawn(connection));
+        Self::Http1(sender)
+    }
+
+    pub(crate) async fn http2(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let io = TokioIo::new(stream);
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
+        let (sender, connection) = handshake.await.expect("a handshake");
+        drop(tokio::spawn(connection));
+        Self::Http2(sender)
+    }
+
+    /// Sends a request as [`request`] makes it; the body of the answer is still to be read.
+    pub(crate) async fn begin(
+        &mut self,
+        mut request: Request<Full<Bytes>>,
+    ) -> hyper::Result<Response<hyper::body::Incoming>> {
+        match self {
+            Self::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Self::Http2(sender) => {
+                request.headers_mut().remove("host");
+                let uri = format!("http://example.test{}", request.uri());
+                *request.uri_mut() = uri.parse().expect("a URI");
+                sender.send_request(request).await
+            }
+        }
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Bytes> {
+        let begun = timeout(PATIENCE, self.begin(request)).await.expect("in time");
+        whole(begun.expect("an answer")).await
+    }
+}
+
+/// `pii-redact` on the Gateway, under the name `redact`: e-mail addresses become `word`.
+pub(crate) fn redact_to(word: &str) -> String {
+    let config = format!("  config: {{entities: [{{type: email, with: \"{word}\"}}]}}");
+    filter("redact", "builtin://pii-redact", &config)
+}
+
+impl Waypoint {
+    /// Waits for a line of the access log, in whatever form it has.
+    pub(crate) async fn access_log_line(&self, text: &str) -> String {
         let found = self.stdout.find(|line| line.contains(text)).await;
-        assert!(found.is_some(), "{text:?} was not recorded:\n{}", self.stdout.text());
-        self.printed()
+        found.unwrap_or_else(|| panic!("{text:?} was not recorded:\n{}", self.stdout.text()))
+    }
+}
+
+impl Lines {
+    /// Waits until everything printed so far satisfies `wanted`; `false` when the patience ends.
+    pub(crate) async fn until(&self, wanted: impl Fn(&str) -> bool) -> bool {
+        let all = async {
+            loop {
+                let more = self.more.notified();
+                tokio::pin!(more);
+                more.as_mut().enable();
+                if wanted(&self.text()) {
+                    return;
+                }
+                more.await;
+            }
+        };
+        timeout(PATIENCE, all).await.is_ok()
+    }
+}
+
+impl Waypoint {
+    /// Waits until the log as a whole satisfies `wanted`.
+    pub(crate) async fn logged_so(&self, wanted: impl Fn(&str) -> bool) {
+        let logged = self.stderr.until(wanted).await;
+        assert!(logged, "not logged so:\n{}", self.stderr.text());
     }
 }

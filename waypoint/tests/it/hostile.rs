@@ -7,11 +7,12 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::client::{
-    Kept, Raw, becomes, failures, filter_on, get_with, post_with, route, series, series_of, status,
-    values,
+    Raw, becomes, failures, filter_on, get_with, post_with, route, series, status, times, values,
 };
 use crate::guests::{Guest, harmful};
-use crate::harness::{PATIENCE, Waypoint, filter, gateway_to, get, request, send_http1, service};
+use crate::harness::{
+    Kept, PATIENCE, Waypoint, filter, gateway_to, get, request, send_http1, service,
+};
 use crate::origin::{Origin, Speaks};
 
 const LOOP: &str = "(loop $again (br $again))";
@@ -63,8 +64,8 @@ async fn looping_trapping_and_eating_filters_are_refused_and_their_neighbour_nev
     let address = waypoint.http();
 
     let neighbour = tokio::spawn(async move {
-        let mut kept = Kept::connect(address).await;
-        kept.times("/", 400).await.len()
+        let mut kept = Kept::http1(address).await;
+        times(&mut kept, "/", 400).await.len()
     });
     for _ in 0..5 {
         for path in ["/loop", "/trap", "/eat"] {
@@ -119,18 +120,18 @@ async fn under_open_a_failing_filter_is_passed_by_and_its_request_is_whole() {
 /// The neighbour's 99th percentile without and with requests to `/bad`, the best of three rounds.
 async fn p99_moves_by(waypoint: &Waypoint) -> Duration {
     let address = waypoint.http();
-    let mut kept = Kept::connect(address).await;
-    kept.times("/", 50).await;
+    let mut kept = Kept::http1(address).await;
+    times(&mut kept, "/", 50).await;
     let mut best = Duration::MAX;
     for _ in 0..3 {
-        let without = kept.times("/", 300).await[296];
+        let without = times(&mut kept, "/", 300).await[296];
         let burner = tokio::spawn(async move {
-            let mut kept = Kept::connect(address).await;
+            let mut kept = Kept::http1(address).await;
             loop {
                 kept.send(get_with("/bad", &[("x-bad", "1")])).await;
             }
         });
-        let with = kept.times("/", 300).await[296];
+        let with = times(&mut kept, "/", 300).await[296];
         burner.abort();
         best = best.min(with.saturating_sub(without));
     }
@@ -154,7 +155,9 @@ async fn a_filter_that_burns_its_deadline_on_every_request_does_not_slow_its_nei
 
         assert!(moved <= Duration::from_millis(10), "{name}: the p99 moved by {moved:?}");
         let spent = "waypoint_filter_cpu_seconds_total{filter=\"default/bad\"}";
-        let spent = series_of(&waypoint, spent).await;
+        let metrics = waypoint.metrics().await;
+        let spent = metrics.lines().find_map(|line| line.strip_prefix(spent)).expect("a series");
+        let spent: f64 = spent.trim().parse().expect("a number");
         assert!(spent > 0.03, "{name} hardly ran: {spent} s");
         assert_eq!(ended(&waypoint, "bad").await == 0, name == "burn");
     }

@@ -16,3 +16,10 @@ mod hostile;
 mod policies;
 mod records;
 mod walk;
+
+mod check;
+mod demo_walk;
+mod drain_process;
+mod generations;
+mod operate;
+mod reload;

@@ -102,3 +102,53 @@ impl Origin {
         self.seen.lock().iter().map(copy).collect()
     }
 }
+
+/// An HTTP/1.1 origin that holds its answers until the test lets them go, oldest first.
+pub(crate) struct Holding {
+    pub(crate) address: SocketAddr,
+    arrived: Arc<tokio::sync::Semaphore>,
+    released: Arc<tokio::sync::Semaphore>,
+}
+
+impl Holding {
+    /// Answers 200 with `body` as JSON.
+    pub(crate) async fn start(body: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let closed = || Arc::new(tokio::sync::Semaphore::new(0));
+        let (arrived, released) = (closed(), closed());
+        let origin =
+            Self { address, arrived: Arc::clone(&arrived), released: Arc::clone(&released) };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (arrived, released) = (Arc::clone(&arrived), Arc::clone(&released));
+                let service = service_fn(move |_: Request<Incoming>| {
+                    let (arrived, released) = (Arc::clone(&arrived), Arc::clone(&released));
+                    async move {
+                        arrived.add_permits(1);
+                        released.acquire().await.expect("never closed").forget();
+                        let response =
+                            Response::builder().header("content-type", "application/json");
+                        let response =
+                            response.body(Full::new(Bytes::from_static(body.as_bytes())));
+                        Ok::<_, Infallible>(response.expect("a response"))
+                    }
+                });
+                let server = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        origin
+    }
+
+    /// Waits until one more request has come.
+    pub(crate) async fn arrived(&self) {
+        let arrived = tokio::time::timeout(crate::harness::PATIENCE, self.arrived.acquire()).await;
+        arrived.expect("in time").expect("never closed").forget();
+    }
+
+    /// Lets `count` answers go.
+    pub(crate) fn release(&self, count: usize) {
+        self.released.add_permits(count);
+    }
+}

@@ -228,7 +228,9 @@ spec: {{url: \"{trap}\", failStrategy: FAIL_OPEN}}
 "
         )
         + &filter("own", &signing("own").write(dir.path(), "own"), "");
-    let waypoint = Waypoint::start(&resources).await;
+    // A plugin for the whole namespace is one for its services, too.
+    let bind = ["--bind", "service/default/origin:80=127.0.0.1:0"];
+    let waypoint = Waypoint::start_with(&resources, &bind).await;
 
     let answer = send_http1(waypoint.http(), get_with("/", &[("x-bad", "1")])).await;
 

@@ -128,7 +128,8 @@ impl Scene {
     /// Everything that the process says of itself.
     async fn all_records(&self) -> Vec<(&'static str, String)> {
         send_http1(self.waypoint.http(), get_with("/open?last", &[])).await;
-        let printed = self.waypoint.printed_until("/open?last").await;
+        self.waypoint.access_log_line("/open?last").await;
+        let printed = self.waypoint.printed();
         let mut records = vec![("printed", printed), ("metrics", self.waypoint.metrics().await)];
         for path in ["/config_dump", "/filters", "/config", "/endpoints", "/logging"] {
             let answer = self.waypoint.admin(http::Method::GET, path).await;

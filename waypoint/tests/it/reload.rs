@@ -1,0 +1,377 @@
+//! Files change while requests run: nothing is lost, nothing bad is applied, what is refused is told.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::Method;
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::harness::{
+    Kept, Waypoint, filter, gateway_to, get, post_json, redact_to, request, service,
+};
+use crate::origin::{Holding, Origin, Speaks};
+
+/// How long the load runs, and how many reloads it sees: ten a second. By hand: 30 s.
+const LOAD: Duration = Duration::from_secs(3);
+const RELOADS: u32 = 30;
+/// Connections of each version.
+const CONNECTIONS: usize = 4;
+
+const MAIL: &str = r#"{"mail":"alice@example.com"}"#;
+
+/// A service that echoes, and all but the filters of the resources.
+async fn echo() -> (Origin, String) {
+    let origin = Origin::echo(Speaks::Http1).await;
+    let resources = gateway_to("origin") + &service("origin", "http", origin.address);
+    (origin, resources)
+}
+
+/// What becomes of an e-mail address on its way there and back.
+async fn mail(waypoint: &Waypoint) -> String {
+    let answer = post_json(waypoint.http(), "/", MAIL).await;
+    let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+    body["mail"].as_str().map_or_else(|| answer.status().to_string(), str::to_owned)
+}
+
+fn messages(report: &Value) -> String {
+    let problems = report["problems"].as_array().expect("problems");
+    problems.iter().map(|problem| problem["message"].as_str().unwrap().to_owned() + "\n").collect()
+}
+
+#[tokio::test]
+async fn ten_reloads_a_second_under_load_fail_lose_and_double_no_request() {
+    let (origin, resources) = echo().await;
+    let first = resources.clone() + &redact_to("<0>");
+    let waypoint = Waypoint::start_with(&first, &["--no-watch"]).await;
+    let (over, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut clients = Vec::new();
+    for index in 0..2 * CONNECTIONS {
+        let mut client = match index % 2 {
+            0 => Kept::http1(waypoint.http()).await,
+            _ => Kept::http2(waypoint.http()).await,
+        };
+        let (over, next) = (Arc::clone(&over), Arc::clone(&next));
+        clients.push(tokio::spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let mut post = request(Method::POST, &format!("/{number}"), MAIL);
+                post.headers_mut().insert("content-type", "application/json".parse().unwrap());
+                let answer = client.send(post).await;
+                let body = String::from_utf8_lossy(answer.body());
+                assert_eq!(answer.status(), 200, "{number}: {body}");
+                assert!(body.starts_with("{\"mail\":\"<") && body.ends_with(">\"}"), "{body}");
+            }
+        }));
+    }
+    let mut pace = tokio::time::interval(LOAD / RELOADS);
+    for number in 1..=RELOADS {
+        pace.tick().await;
+        let report =
+            waypoint.reload(&(resources.clone() + &redact_to(&format!("<{number}>")))).await;
+        assert_eq!(report["result"], "applied", "{report:#}");
+    }
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for request in origin.seen() {
+        *seen.entry(request.uri().path().to_owned()).or_default() += 1;
+    }
+    let sent = next.load(Ordering::Relaxed);
+    assert!(sent > 100, "{sent} requests are no load");
+    assert_eq!(seen.len(), sent);
+    assert!(seen.values().all(|count| *count == 1), "{seen:?}");
+    assert_eq!(mail(&waypoint).await, format!("<{RELOADS}>"));
+    assert_eq!(waypoint.filter(REDACT).await["traps"], 0);
+}
+
+/// The name under which the admin port has the filter of [`redact_to`].
+const REDACT: &str = "default/redact";
+
+#[tokio::test]
+async fn a_request_in_flight_finishes_on_the_chain_that_it_began_with() {
+    let origin = Holding::start(MAIL).await;
+    let resources = gateway_to("origin") + &service("origin", "http", origin.address);
+    let waypoint = Waypoint::start(&(resources.clone() + &redact_to("<OLD>"))).await;
+    let mut http1 = Kept::http1(waypoint.http()).await;
+    let mut http2 = Kept::http2(waypoint.http()).await;
+    let old1 = tokio::spawn(async move { http1.send(request(Method::GET, "/1", "")).await });
+    let old2 = tokio::spawn(async move { http2.send(request(Method::GET, "/2", "")).await });
+    origin.arrived().await;
+    origin.arrived().await;
+
+    waypoint.reload(&(resources + &redact_to("<NEW>"))).await;
+    let address = waypoint.http();
+    let new = tokio::spawn(async move { get(address, "/3").await });
+    origin.arrived().await;
+    origin.release(3);
+
+    assert_eq!(&old1.await.unwrap().body()[..], br#"{"mail":"<OLD>"}"#);
+    assert_eq!(&old2.await.unwrap().body()[..], br#"{"mail":"<OLD>"}"#);
+    assert_eq!(&new.await.unwrap().body()[..], br#"{"mail":"<NEW>"}"#);
+}
+
+#[tokio::test]
+async fn a_bad_file_is_refused_with_its_reason_while_the_last_good_one_serves() {
+    let (_origin, resources) = echo().await;
+    let good = resources.clone() + &redact_to("<EMAIL>");
+    let waypoint = Waypoint::start_with(&good, &["--no-watch"]).await;
+
+    waypoint.write(&good.replace("kind: Gateway", "kind: Gatway"));
+    let answer = waypoint.admin(Method::POST, "/reload").await;
+
+    assert_eq!(answer.status(), 422);
+    let report: Value = serde_json::from_slice(answer.body()).unwrap();
+    assert_eq!(report["result"], "refused");
+    assert_eq!(report["problems"][0]["nearest"], "Gateway");
+    assert_eq!(mail(&waypoint).await, "<EMAIL>");
+    let config = waypoint.page("/config").await;
+    assert_eq!(config["lastReload"]["problems"], report["problems"]);
+    let refused = "waypoint_reloads_total{result=\"refused\"}";
+    assert_eq!(waypoint.series(refused).await, Some(1));
+    assert!(waypoint.series("waypoint_refused_resources").await > Some(0));
+
+    waypoint.write("{ this: is: not YAML");
+    assert_eq!(waypoint.admin(Method::POST, "/reload").await.status(), 422);
+    assert_eq!(mail(&waypoint).await, "<EMAIL>");
+
+    let report = waypoint.reload(&good).await;
+    assert_eq!(report["result"], "applied", "{report:#}");
+    assert_eq!(waypoint.series("waypoint_refused_resources").await, Some(0));
+    assert_eq!(waypoint.series(refused).await, Some(2));
+}
+
+#[tokio::test]
+async fn a_bad_resource_does_not_stop_the_change_of_another_one() {
+    let (_origin, resources) = echo().await;
+    let waypoint = Waypoint::start(&(resources.clone() + &redact_to("<OLD>"))).await;
+
+    let bad_route = resources.replace("backendRefs", "backndRefs");
+    let report = waypoint.reload(&(bad_route + &redact_to("<NEW>"))).await;
+
+    assert_eq!(report["result"], "refused");
+    assert_eq!(report["problems"][0]["resource"]["kind"], "HTTPRoute");
+    assert_eq!(mail(&waypoint).await, "<NEW>");
+}
+
+#[tokio::test]
+async fn a_refused_filter_without_a_last_good_version_denies_unless_its_policy_is_open() {
+    let (_origin, resources) = echo().await;
+    let waypoint = Waypoint::start(&resources).await;
+    assert_eq!(mail(&waypoint).await, "alice@example.com");
+    // Refused by the reader, by the module, and for want of a module.
+    for (module, spec) in [
+        ("builtin://pii-redact", "  confg: {}"),
+        ("builtin://pii-redact", "  config: {entities: [shoeSize]}"),
+        ("file:///nowhere.wasm", "  phase: Stats"),
+    ] {
+        let closed = filter("broken", module, spec);
+        let report = waypoint.reload(&(resources.clone() + &closed)).await;
+        assert_eq!(report["result"], "refused", "{spec}");
+        assert_eq!(mail(&waypoint).await, "403 Forbidden", "{spec}");
+
+        let open = filter("broken", module, &format!("{spec}\n  failurePolicy: Open"));
+        let report = waypoint.reload(&(resources.clone() + &open)).await;
+        assert_eq!(report["result"], "refused", "{spec}");
+        assert_eq!(mail(&waypoint).await, "alice@example.com", "{spec}");
+
+        let report = waypoint.reload(&resources).await;
+        assert_eq!(report["problems"].as_array().map(Vec::len), Some(0), "{report:#}");
+        assert_eq!(mail(&waypoint).await, "alice@example.com", "{spec}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_whose_new_module_is_refused_goes_on_as_it_was() {
+    let (_origin, resources) = echo().await;
+    let first = resources.clone() + &redact_to("<OLD>");
+    let waypoint = Waypoint::start_with(&first, &["--no-watch"]).await;
+    let module = |name: &str, bytes: &[u8]| {
+        let path = waypoint.dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        format!("file://{}", path.display())
+    };
+    let junk = module("junk.wasm", b"this is no module");
+    let unmarked = module("unmarked.wasm", b"\0asm\x01\0\0\0");
+    let zeros = "0".repeat(64);
+    for (wanted, refused) in [
+        ("does not compile", filter("redact", &junk, "  phase: Stats")),
+        ("proxy_abi_version", filter("redact", &unmarked, "  phase: Stats")),
+        ("No such file", filter("redact", "file:///nowhere.wasm", "  phase: Stats")),
+        ("shoeSize", filter("redact", "builtin://pii-redact", "  config: {entities: [shoeSize]}")),
+        (
+            "sha256",
+            redact_to("<NEW>")
+                .replace("pii-redact\"", &format!("pii-redact\", sha256: \"{zeros}\"")),
+        ),
+    ] {
+        let report = waypoint.reload(&(resources.clone() + &refused)).await;
+        assert_eq!(report["result"], "refused", "{wanted}: {report:#}");
+        let messages = messages(&report);
+        assert!(messages.contains(wanted), "{wanted:?} is not in {messages}");
+        assert_eq!(report["problems"][0]["resource"]["name"], "redact", "{wanted}");
+        assert_eq!(mail(&waypoint).await, "<OLD>", "{wanted}");
+        assert_eq!(waypoint.filter(REDACT).await["generation"], 1, "{wanted}");
+    }
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_configuration_of_jwt_auth_is_told_with_its_path() {
+    let (_origin, resources) = echo().await;
+    let waypoint = Waypoint::start(&resources).await;
+    let config = "  config:\n    issuers:\n      - issuer: https://issuer.test\n        \
+                  jwksUri: {upstream: 'keys.default:80', path: 5}";
+
+    let report = waypoint.reload(&(resources + &filter("jwt", "builtin://jwt-auth", config))).await;
+
+    let messages = messages(&report);
+    assert!(messages.contains("issuers[0].jwksUri.path"), "{messages}");
+}
+
+/// A route of `default` to a service of the namespace `other`.
+fn to_another_namespace(endpoint: std::net::SocketAddr) -> String {
+    let moved = service("origin", "http", endpoint)
+        .replace("{name: origin}", "{name: origin, namespace: other}")
+        .replace("  name: origin-1\n", "  name: origin-1\n  namespace: other\n");
+    gateway_to("origin").replace("{name: origin,", "{name: origin, namespace: other,") + &moved
+}
+
+const GRANT: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: routes, namespace: other}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: default}]
+  to: [{group: '', kind: Service}]
+";
+
+#[tokio::test]
+async fn a_reference_grant_that_is_removed_or_refused_acts_at_once() {
+    let origin = Origin::named(Speaks::Http1, "origin").await;
+    let resources = to_another_namespace(origin.address);
+    let waypoint = Waypoint::start(&(resources.clone() + GRANT)).await;
+    let mut client = Kept::http1(waypoint.http()).await;
+    assert_eq!(client.send(request(Method::GET, "/", "")).await.status(), 200);
+
+    waypoint.reload(&resources).await;
+    assert_eq!(client.send(request(Method::GET, "/", "")).await.status(), 500);
+
+    waypoint.reload(&(resources.clone() + GRANT)).await;
+    assert_eq!(client.send(request(Method::GET, "/", "")).await.status(), 200);
+
+    waypoint.reload(&(resources + &GRANT.replace("  from:", "  frm:"))).await;
+    assert_eq!(client.send(request(Method::GET, "/", "")).await.status(), 500);
+    assert_eq!(origin.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_hangup_signal_reads_the_files_again() {
+    let (_origin, resources) = echo().await;
+    let first = resources.clone() + &redact_to("<OLD>");
+    let waypoint = Waypoint::start_with(&first, &["--no-watch"]).await;
+    waypoint.write(&(resources + &redact_to("<NEW>")));
+    assert_eq!(mail(&waypoint).await, "<OLD>");
+
+    waypoint.signal(Signal::HUP);
+
+    waypoint.logged("snapshot=2").await;
+    assert_eq!(mail(&waypoint).await, "<NEW>");
+}
+
+#[tokio::test]
+async fn files_that_are_replaced_or_written_in_place_are_noticed() {
+    let (_origin, resources) = echo().await;
+    let waypoint = Waypoint::start(&(resources.clone() + &redact_to("<OLD>"))).await;
+
+    waypoint.write(&(resources.clone() + &redact_to("<RENAMED>")));
+    waypoint.logged("snapshot=2").await;
+    assert_eq!(mail(&waypoint).await, "<RENAMED>");
+
+    let file = waypoint.dir.path().join("resources/all.yaml");
+    std::fs::write(&file, resources.clone() + &redact_to("<WRITTEN>")).unwrap();
+    waypoint.logged("snapshot=3").await;
+    assert_eq!(mail(&waypoint).await, "<WRITTEN>");
+
+    // A second file, and a folder with a third.
+    let service = resources.find("\n---\napiVersion: v1").unwrap();
+    let folder = waypoint.dir.path().join("resources/more");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("redact.yaml"), redact_to("<MOVED>")).unwrap();
+    waypoint.write(&resources);
+    waypoint.logged_so(|log| log.matches("result=\"applied\"").count() >= 3).await;
+    assert!(service > 0);
+    while mail(&waypoint).await != "<MOVED>" {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// One version of a mounted ConfigMap, as a kubelet lays it out.
+fn version(folder: &Path, name: &str, text: &str) {
+    std::fs::create_dir(folder.join(name)).unwrap();
+    std::fs::write(folder.join(name).join("all.yaml"), text).unwrap();
+    std::os::unix::fs::symlink(name, folder.join("..data_tmp")).unwrap();
+    std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+}
+
+#[tokio::test]
+async fn the_swap_of_a_mounted_config_map_is_noticed() {
+    let (_origin, resources) = echo().await;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("mounted");
+    std::fs::create_dir(&folder).unwrap();
+    version(&folder, "..2024_1", &(resources.clone() + &redact_to("<ONE>")));
+    std::os::unix::fs::symlink("..data/all.yaml", folder.join("all.yaml")).unwrap();
+    let waypoint = Waypoint::spawn_in(dir, &folder, &[]);
+    waypoint.logged("serving").await;
+    assert_eq!(mail(&waypoint).await, "<ONE>");
+
+    version(&folder, "..2024_2", &(resources.clone() + &redact_to("<TWO>")));
+    waypoint.logged("snapshot=2").await;
+    assert_eq!(mail(&waypoint).await, "<TWO>");
+
+    std::fs::remove_dir_all(folder.join("..2024_1")).unwrap();
+    version(&folder, "..2024_3", &(resources + &redact_to("<THREE>")));
+    waypoint.logged("snapshot=3").await;
+    assert_eq!(mail(&waypoint).await, "<THREE>");
+}
+
+#[tokio::test]
+async fn a_new_listener_appears_and_a_removed_one_drains() {
+    let origin = Holding::start("{}").await;
+    let one = gateway_to("origin") + &service("origin", "http", origin.address);
+    let both = one.replace(
+        "{name: http, port: 8080, protocol: HTTP}",
+        "{name: http, port: 8080, protocol: HTTP}, {name: more, port: 8443, protocol: HTTP}",
+    );
+    let waypoint = Waypoint::start(&one).await;
+
+    waypoint.reload(&both).await;
+    let added = waypoint.address("gateway/default/8443");
+    let mut client = Kept::http1(added).await;
+    let asked = tokio::spawn(async move {
+        let answer = client.send(request(Method::GET, "/", "")).await;
+        (client, answer)
+    });
+    origin.arrived().await;
+    waypoint.reload(&one).await;
+
+    let refused = async {
+        while TcpStream::connect(added).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::harness::PATIENCE, refused).await.expect("it stops accepting");
+    origin.release(2);
+    let (_client, answer) = asked.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["connection"], "close");
+    assert_eq!(get(waypoint.http(), "/").await.status(), 200);
+}
