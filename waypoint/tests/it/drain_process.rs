@@ -140,3 +140,14 @@ async fn a_second_signal_ends_the_process_at_once() {
     waypoint.logged("second signal").await;
     assert!(asked.await.unwrap().is_err());
 }
+
+#[tokio::test]
+async fn a_signal_that_comes_as_soon_as_it_serves_drains_too() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (_origin, mut waypoint) = with_held_origin(&[]).await;
+
+        waypoint.signal(signal);
+
+        assert_eq!(waypoint.exit_code().await, Some(0), "{signal:?}");
+    }
+}
