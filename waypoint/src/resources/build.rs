@@ -75,6 +75,11 @@ impl Builder {
         self.parts.modules.retain(|module| self.parts.generations.uses(module));
     }
 
+    /// The next build swaps even if no file changes: something outside the files was wrong.
+    pub fn retry(&mut self) {
+        self.clean = None;
+    }
+
     /// Builds the next snapshot.
     ///
     /// # Cancel safety
