@@ -325,13 +325,20 @@ fn version(folder: &Path, name: &str, text: &str) {
 
 #[tokio::test]
 async fn the_swap_of_a_mounted_config_map_is_noticed() {
+    // Named as a folder, and as the file in it.
+    for named in ["mounted", "mounted/all.yaml"] {
+        swapped(named).await;
+    }
+}
+
+async fn swapped(named: &str) {
     let (_origin, resources) = echo().await;
     let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join("mounted");
+    let (folder, named) = (dir.path().join("mounted"), dir.path().join(named));
     std::fs::create_dir(&folder).unwrap();
     version(&folder, "..2024_1", &(resources.clone() + &redact_to("<ONE>")));
     std::os::unix::fs::symlink("..data/all.yaml", folder.join("all.yaml")).unwrap();
-    let waypoint = Waypoint::spawn_in(dir, &folder, &[]);
+    let waypoint = Waypoint::spawn_in(dir, &named, &[]);
     waypoint.logged("serving").await;
     assert_eq!(mail(&waypoint).await, "<ONE>");
 
@@ -345,14 +352,36 @@ async fn the_swap_of_a_mounted_config_map_is_noticed() {
     assert_eq!(mail(&waypoint).await, "<THREE>");
 }
 
+/// The same resources with a second port, 8443.
+fn with_second_port(resources: &str) -> String {
+    let one = "{name: http, port: 8080, protocol: HTTP}";
+    resources.replace(one, &format!("{one}, {{name: more, port: 8443, protocol: HTTP}}"))
+}
+
+#[tokio::test]
+async fn a_port_that_is_in_use_is_told_and_bound_by_the_next_reload_after_it_is_free() {
+    let (_origin, resources) = echo().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let bind = format!("gateway/default/8443={address}");
+    let waypoint = Waypoint::start_with(&resources, &["--no-watch", "--bind", &bind]).await;
+
+    let report = waypoint.reload(&with_second_port(&resources)).await;
+    assert_eq!(report["result"], "refused", "{report:#}");
+    assert!(messages(&report).contains("gateway/default/8443 cannot listen"), "{report:#}");
+    assert_eq!(get(waypoint.http(), "/").await.status(), 200);
+
+    drop(taken);
+    let answer = waypoint.admin(Method::POST, "/reload").await;
+    assert_eq!(answer.status(), 200, "{:?}", answer.body());
+    assert_eq!(get(address, "/").await.status(), 200);
+}
+
 #[tokio::test]
 async fn a_new_listener_appears_and_a_removed_one_drains() {
     let origin = Holding::start("{}").await;
     let one = gateway_to("origin") + &service("origin", "http", origin.address);
-    let both = one.replace(
-        "{name: http, port: 8080, protocol: HTTP}",
-        "{name: http, port: 8080, protocol: HTTP}, {name: more, port: 8443, protocol: HTTP}",
-    );
+    let both = with_second_port(&one);
     let waypoint = Waypoint::start(&one).await;
 
     waypoint.reload(&both).await;
