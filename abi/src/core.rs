@@ -93,7 +93,8 @@ impl Core {
         if level < self.host.log_level() {
             return;
         }
-        match self.log.lock().admit(self.spec.limits.log_lines_per_second) {
+        let admitted = self.log.lock().admit(self.spec.limits.log_lines_per_second);
+        match admitted {
             Admitted::No => return,
             Admitted::Yes { dropped: 0 } => {}
             Admitted::Yes { dropped } => {

@@ -1,7 +1,7 @@
 //! What a guest writes into a header map, made fit for the wire.
 //!
 //! A refusal would end most guests (SDKs know only "OK" here), so what cannot be sent is escaped
-//! or left out, with a warning: bytes that end a line or a field become `%0D` and the like, a
+//! or left out, with a warning: bytes that end a line or a field become `%0d` and the like, a
 //! name that is no name is dropped, a map does not grow past its bounds, and pseudo-headers stay
 //! what they must be.
 //!
@@ -139,7 +139,7 @@ fn escape(bytes: &[u8], fits: fn(u8) -> bool) -> (Bytes, bool) {
 }
 
 fn hex(nibble: u8) -> u8 {
-    b"0123456789ABCDEF"[usize::from(nibble & 15)]
+    b"0123456789abcdef"[usize::from(nibble & 15)]
 }
 
 fn is_token(byte: u8) -> bool {
@@ -185,7 +185,7 @@ fn write_pseudo(
 }
 
 fn is_target(byte: u8) -> bool {
-    0x21 <= byte && byte < 0x7f && byte != b'#'
+    byte.is_ascii_graphic() && byte != b'#'
 }
 
 fn is_authority(byte: u8) -> bool {
@@ -197,3 +197,6 @@ fn is_status(value: &[u8]) -> bool {
     let code = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u16>().ok());
     value.len() == 3 && code.is_some_and(|code| (200..=599).contains(&code))
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,11 +116,6 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Whether the guest was not called, or went on: no VM ended of it.
-    pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::StreamCpu | Self::Busy | Self::BodyTooLarge { .. })
-    }
-
     /// A short name for metrics and response flags.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -76,3 +76,6 @@ fn take_text(text: &mut &[u8], len: usize) -> Option<Bytes> {
     *text = rest;
     (*zero == 0).then(|| Bytes::copy_from_slice(word))
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,7 +116,9 @@ impl Pool {
             return state.start_if(may_grow).ok_or(FaultKind::Busy);
         }
         let streams = |vm: &&Arc<Vm>| vm.streams.load(SeqCst);
-        let with_room = || state.vms.iter().filter(|vm| streams(vm) < limits.streams_per_vm);
+        let serves =
+            |vm: &&Arc<Vm>| streams(vm) < limits.streams_per_vm && !(may_grow && vm.is_worn());
+        let with_room = || state.vms.iter().filter(serves);
         let free = with_room().filter(|vm| vm.is_free()).min_by_key(streams);
         if let Some(vm) = free {
             return Ok(Choice::take(vm));
@@ -172,6 +174,10 @@ impl Pool {
     /// Takes a started VM into the pool.
     pub(crate) fn adopt(&self, vm: Arc<Vm>) {
         let mut state = self.state.lock();
+        if state.closed && vm.streams.load(SeqCst) == 0 {
+            drop(state);
+            return self.retire(vm);
+        }
         state.vms.push(vm);
         if 1 < state.vms.len() && !state.shrinking && self.is_shared() {
             state.shrinking = true;
@@ -226,7 +232,7 @@ impl Pool {
             return;
         }
         *vm.idle_since.lock() = Instant::now();
-        if state.closed || !self.is_shared() {
+        if state.closed || !self.is_shared() || vm.is_worn() {
             let taken = state.take_where(|other| Arc::ptr_eq(other, vm));
             drop(state);
             taken.into_iter().for_each(|vm| self.retire(vm));

@@ -42,7 +42,6 @@ pub(crate) struct VmState {
     pub(crate) ticks: Arc<TickCell>,
     pub(crate) tokens: u32,
     pub(crate) output: [Vec<u8>; 2],
-    pub(crate) root_done: bool,
 }
 
 /// The callback that runs, and what it may use.
@@ -111,7 +110,6 @@ impl VmState {
             ticks,
             tokens: 0,
             output: [Vec::new(), Vec::new()],
-            root_done: false,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     core::Core,
     flow::{BodyAction, HeadAction},
     headers::Headers,
-    outcome::{Fault, FaultKind, Held, Outcome},
+    outcome::{Fault, FaultKind, Flow, Held, Outcome},
     pool::Place,
     run::RunToEnd,
     state::{Kind, ROOT},
@@ -139,11 +139,8 @@ impl Stream {
     async fn feed(&self, direction: Direction, given: Given) -> Result<Outcome, Fault> {
         let open = self.open()?;
         let outcome = open.feed(direction, given).await;
-        let counters = &open.place.core().counters;
-        match &outcome {
-            Ok(outcome) => counters.verdict(&outcome.flow),
-            Err(Fault { kind, .. }) if kind.is_refusal() => counters.fault(kind),
-            Err(_) => {} // Counted where the VM ended.
+        if let Ok(outcome) = &outcome {
+            open.place.core().counters.verdict(&outcome.flow);
         }
         outcome
     }
@@ -165,8 +162,9 @@ impl Open {
         if !matches!(given, Given::Head(..)) {
             self.context.until_fed(direction).await;
         }
-        if let Some(ended) = self.context.state.lock().ended(direction) {
-            return self.after_end(direction, ended, given);
+        let ended = self.context.state.lock().ended(direction);
+        if let Some(ended) = ended {
+            return after_end(&self.context, direction, ended, given);
         }
         if !self.wants(direction, &given) {
             self.pass(direction, given);
@@ -202,7 +200,10 @@ impl Open {
         if let Some(kind) = self.place.vm().death.get() {
             return Err(kind.clone());
         }
-        if self.context.cpu.is_full() { Err(FaultKind::StreamCpu) } else { Ok(()) }
+        if self.context.cpu.is_full() {
+            return Err(FaultKind::StreamCpu);
+        }
+        if self.context.wall.is_full() { Err(FaultKind::StreamWall) } else { Ok(()) }
     }
 
     fn pass(&self, direction: Direction, given: Given) {
@@ -219,24 +220,11 @@ impl Open {
         }
     }
 
-    fn after_end(
-        &self,
-        direction: Direction,
-        ended: Ended,
-        given: Given,
-    ) -> Result<Outcome, Fault> {
-        match ended {
-            Ended::Told => Ok(self.context.outcome(direction)),
-            Ended::Failed(kind) => Err(Fault { kind, held: given.held() }),
-            Ended::Passed => {
-                self.pass(direction, given);
-                Ok(self.context.outcome(direction))
-            }
-        }
-    }
-
     /// A fault before the guest was called: what was given is held too, at the end.
     fn refuse(&self, direction: Direction, kind: FaultKind, given: Given) -> Fault {
+        if self.place.vm().death.get().is_none() {
+            self.place.core().counters.fault(&kind); // Otherwise counted when the VM ended.
+        }
         self.pass_unseen(direction, given);
         self.context.fault(direction, kind)
     }
@@ -301,6 +289,23 @@ impl Callbacks {
                 body: hooks.response_body,
                 trailers: hooks.response_trailers,
             },
+        }
+    }
+}
+
+/// The guest is not called any more: what was told is told again, and what comes goes by.
+fn after_end(
+    context: &Context,
+    direction: Direction,
+    ended: Ended,
+    given: Given,
+) -> Result<Outcome, Fault> {
+    match ended {
+        Ended::Told => Ok(context.outcome(direction)),
+        Ended::Failed(kind) => Err(Fault { kind, held: given.held() }),
+        Ended::Passed => {
+            let Held { head, body, trailers } = given.held();
+            Ok(Outcome { flow: Flow::Continue, head, body, trailers, clear_route: false })
         }
     }
 }
@@ -370,6 +375,11 @@ struct Run {
 
 impl Run {
     async fn feed(mut self, given: Given) -> Result<Outcome, Fault> {
+        // Another callback may have ended the stream while this one waited for the VM.
+        let ended = self.context.state.lock().ended(self.direction);
+        if let Some(ended) = ended {
+            return after_end(&self.context, self.direction, ended, given);
+        }
         let fed = match given {
             Given::Head(headers, end_of_stream) => self.head(headers, end_of_stream).await,
             Given::Body(bytes, end_of_stream) => self.body(bytes, end_of_stream).await,
@@ -377,7 +387,12 @@ impl Run {
         };
         match fed {
             Ok(()) => Ok(self.context.outcome(self.direction)),
-            Err(kind) => Err(self.context.fault(self.direction, kind)),
+            Err(kind) => {
+                if matches!(kind, FaultKind::BodyTooLarge { .. }) {
+                    self.vm().core.counters.fault(&kind);
+                }
+                Err(self.context.fault(self.direction, kind))
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
+    sync::{Mutex, Notify, OwnedMutexGuard},
     time::Instant,
 };
 use wasmtime::{Store, TypedFunc, WasmBacktrace, WasmParams, WasmResults};
@@ -36,6 +36,8 @@ use crate::{
 pub(crate) const DONE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// CPU time of each callback of a start: a guest may build its tables there.
 pub(crate) const START_CPU_MAX: Duration = Duration::from_secs(1);
+/// The context id from which a VM is given up for a fresh one when it can be: ids are not reused.
+const IDS_WORN: u32 = u32::MAX / 2;
 /// Guest functions that a backtrace names.
 const BACKTRACE_FRAMES_MAX: usize = 32;
 
@@ -49,6 +51,8 @@ pub(crate) struct Vm {
     /// It ends with its last stream.
     pub(crate) retired: AtomicBool,
     pub(crate) idle_since: parking_lot::Mutex<Instant>,
+    /// The root called `proxy_done`.
+    pub(crate) root_done: Notify,
     next_id: AtomicU32,
     waiting: AtomicU32,
     live: Arc<Mutex<Option<Live>>>,
@@ -86,21 +90,21 @@ impl Vm {
             streams: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             idle_since: parking_lot::Mutex::new(Instant::now()),
+            root_done: Notify::new(),
             next_id: AtomicU32::new(ROOT + 1),
             waiting: AtomicU32::new(0),
             live: Arc::new(Mutex::new(None)),
         })
     }
 
-    /// An id that no live context of this VM has.
+    /// The id of the next stream's context.
     pub(crate) fn next_id(&self) -> u32 {
-        loop {
-            let id = self.next_id.fetch_add(1, Relaxed);
-            // After 4 billion streams the ids start again; only ids of long ended ones are near.
-            if ROOT < id {
-                return id;
-            }
-        }
+        self.next_id.fetch_add(1, Relaxed)
+    }
+
+    /// Whether the ids might come to their end, and with it to one that is still live.
+    pub(crate) fn is_worn(&self) -> bool {
+        IDS_WORN < self.next_id.load(Relaxed)
     }
 
     pub(crate) fn is_free(&self) -> bool {
@@ -165,27 +169,24 @@ impl Vm {
 
     /// Ends the VM in order: `on_done`, `on_delete` of its root.
     pub(crate) async fn end(self: Arc<Self>) {
-        self.ticks.end();
         let mut guard = self.lock().await;
         let call = |name| Call { name, kind: Kind::Root, stream: None };
         let done = guard.call(|exports| exports.done.as_ref(), ROOT, call("proxy_on_done")).await;
         if matches!(done, Ok(Some(0))) {
-            let until = Instant::now() + DONE_WAIT_MAX;
-            guard = self.wait_for_root(guard, until).await;
+            // Other callbacks, of ticks and callouts, bring the root to its end.
+            drop(guard);
+            let _ = tokio::time::timeout(DONE_WAIT_MAX, self.root_done.notified()).await;
+            guard = self.lock().await;
         }
         let delete = call("proxy_on_delete");
         let _ = guard.call(|exports| exports.delete.as_ref(), ROOT, delete).await;
         guard.bury(FaultKind::Closed);
     }
+}
 
-    /// Lets other callbacks run until the root has called `proxy_done`, or the time is up.
-    async fn wait_for_root(self: &Arc<Self>, mut guard: Guard, until: Instant) -> Guard {
-        while Instant::now() < until && !guard.live().is_none_or(|l| l.store.data().root_done) {
-            drop(guard);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            guard = self.lock().await;
-        }
-        guard
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.ticks.end();
     }
 }
 
@@ -305,7 +306,9 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if self.running {
             let message = "the callback was cut short by the embedder".into();
-            self.bury(FaultKind::Trap { message, backtrace: Arc::new([]) });
+            let kind = FaultKind::Trap { message, backtrace: Arc::new([]) };
+            self.vm.core.counters.fault(&kind);
+            self.bury(kind);
             if let Some(pool) = self.vm.pool.upgrade() {
                 pool.lost(&self.vm);
             }

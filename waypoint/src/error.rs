@@ -239,11 +239,12 @@ fn body_outcome(error: &BodyError) -> Outcome {
     let (flag, name) = body_flag(error);
     let (fault, status, grpc_status) = match error {
         BodyError::DownstreamGone => (Downstream, 400, grpc::UNAVAILABLE),
-        BodyError::DownstreamMalformed { .. } | BodyError::TooLong | BodyError::TooShort => {
-            (Downstream, 400, grpc::INVALID_ARGUMENT)
-        }
+        BodyError::DownstreamMalformed { .. } => (Downstream, 400, grpc::INVALID_ARGUMENT),
         BodyError::DownstreamIdle => (Downstream, 408, grpc::DEADLINE_EXCEEDED),
-        BodyError::Filter => (Filter, 503, grpc::UNAVAILABLE),
+        // The codec has counted what the client sent: it is a filter that does not keep its word.
+        BodyError::Filter | BodyError::TooLong | BodyError::TooShort => {
+            (Filter, 503, grpc::UNAVAILABLE)
+        }
         BodyError::Deadline => (Upstream, 504, grpc::DEADLINE_EXCEEDED),
         BodyError::Retired => (Operator, 503, grpc::UNAVAILABLE),
         BodyError::UpstreamReset
@@ -260,8 +261,8 @@ pub fn body_flag(error: &BodyError) -> (&'static str, &'static str) {
         BodyError::DownstreamGone => ("DC", "downstream_remote_disconnect"),
         BodyError::DownstreamMalformed { reason } => ("DPE", reason),
         BodyError::DownstreamIdle => ("SI", "downstream_body_idle"),
-        BodyError::TooLong => ("DPE", "body_longer_than_declared"),
-        BodyError::TooShort => ("DPE", "body_shorter_than_declared"),
+        BodyError::TooLong => ("-", "body_longer_than_declared"),
+        BodyError::TooShort => ("-", "body_shorter_than_declared"),
         BodyError::UpstreamReset => ("UR", "upstream_reset"),
         BodyError::UpstreamTruncated => ("UC", "upstream_truncated"),
         BodyError::UpstreamMalformed => ("UPE", "upstream_malformed_body"),

@@ -17,7 +17,7 @@ mod verify_signature;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{Method, request};
+use http::{Method, StatusCode, request};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use waypoint_abi::{Direction, Generation, LocalReply, Stats, Stream};
@@ -285,7 +285,12 @@ impl Chain {
         if exchange.head != before {
             convert::apply_response(&exchange.head, &mut parts);
         }
-        let body = layer::check_length(&mut parts.headers, exchange);
+        // What HEAD and 304 do not carry has its length all the same.
+        let unsent = record.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
+        let body = match unsent {
+            true => exchange.body,
+            false => layer::check_length(&mut parts.headers, exchange),
+        };
         http::Response::from_parts(parts, body)
     }
 

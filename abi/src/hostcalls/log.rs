@@ -61,7 +61,9 @@ fn set_effective_context(guest: &mut Guest<'_>, id: u32) -> Result<(), Status> {
 
 fn done(guest: &mut Guest<'_>) -> Result<(), Status> {
     let Some(context) = &guest.state.here else {
-        guest.state.root_done = true;
+        if let Some(vm) = guest.state.vm.upgrade() {
+            vm.root_done.notify_one();
+        }
         return Ok(());
     };
     if !context.state.lock().done_pending {

@@ -217,23 +217,37 @@ pub(super) fn after(mut held: Held, rest: Body) -> Body {
 
 /// Keeps `content-length` and the body in agreement: corrected where the whole body is in hand,
 /// enforced while it streams. A filter that forgot to remove the header cannot make stray bytes
-/// reach the next request.
+/// reach the next request; one that wrote it twice, or not as a number, has not written it.
 pub(super) fn check_length(headers: &mut HeaderMap, exchange: Exchange) -> Body {
     let body = exchange.body;
-    let Some(declared) = declared_length(headers) else { return body };
-    match http_body::Body::size_hint(&body).exact() {
-        Some(exact) => {
-            if exact != declared {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(exact));
-            }
+    if !headers.contains_key(CONTENT_LENGTH) {
+        return body;
+    }
+    let exact = http_body::Body::size_hint(&body).exact();
+    match (exact, declared_length(headers)) {
+        (Some(length), _) => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             body
         }
-        None => enforce(body, declared),
+        (None, Some(length)) => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            enforce(body, length)
+        }
+        (None, None) => {
+            headers.remove(CONTENT_LENGTH);
+            body
+        }
     }
 }
 
+/// What all the lines of `content-length` say, if they agree.
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lines.next()?;
+    if lines.any(|line| line != first) || !first.as_bytes().iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    first.to_str().ok()?.parse().ok()
 }
 
 fn enforce(body: Body, declared: u64) -> Body {

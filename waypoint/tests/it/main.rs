@@ -9,9 +9,16 @@
     reason = "helpers too are part of a test: one that cannot go on ends"
 )]
 
+mod client;
+mod guests;
 mod harness;
 mod origin;
 
+mod bundled;
+mod callout;
+mod hostile;
+mod policies;
+mod records;
 mod walk;
 
 mod check;
