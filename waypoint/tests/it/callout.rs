@@ -1,4 +1,5 @@
 //! Filters that ask another service before a request goes on.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::client::{Raw, becomes, failures, filter_on, get_with, series, status, values};
-use crate::guests::{Guest, calling};
+use crate::guests::{Guest, calling, signing};
 use crate::harness::{PATIENCE, Waypoint, filter, gateway_to, get, service};
 use crate::origin::{Origin, Speaks};
 
@@ -44,7 +45,7 @@ struct Scene {
     waypoint: Waypoint,
     origin: Origin,
     gate: Gate,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// A waypoint whose only filter is `guest`, an origin, and the service `auth` that it may ask.
@@ -56,7 +57,7 @@ async fn scene(guest: Guest, spec: &str) -> Scene {
         + &service("auth", "http", gate.address())
         + &filter("ask", &guest.write(dir.path(), "ask"), spec);
     let waypoint = Waypoint::start(&resources).await;
-    Scene { waypoint, origin, gate, _dir: dir }
+    Scene { waypoint, origin, gate, dir }
 }
 
 #[tokio::test]
@@ -236,6 +237,45 @@ async fn a_filter_that_waits_for_a_body_that_does_not_come_is_ended_by_its_bound
     let record = waypoint.record(|record| record["response_code"] == 408).await;
     assert_eq!(record["response_code_details"], "filter_body_wait");
     becomes(&waypoint, STREAMS, 0).await;
+}
+
+#[tokio::test]
+async fn a_request_in_its_callout_finishes_on_the_chain_that_it_began_with() {
+    let scene = scene(calling("auth:80", 20_000), "").await;
+    let address = scene.waypoint.http();
+    let request = tokio::spawn(async move { get(address, "/old").await });
+    let mut asked = scene.gate.asked().await;
+    let next = gateway_to("origin")
+        + &service("origin", "http", scene.origin.address)
+        + &filter("ask", &signing("new").write(scene.dir.path(), "new"), "");
+
+    scene.waypoint.reload(&next).await;
+
+    assert_eq!(get(address, "/new").await.status(), 200);
+    asked.send(OK).await;
+    assert_eq!(request.await.unwrap().status(), 200);
+    let seen = scene.origin.seen();
+    assert_eq!(values(seen[0].headers(), "x-order"), ["new"]);
+    assert_eq!(values(seen[1].headers(), "x-callout"), ["200"]);
+    assert!(!seen[1].headers().contains_key("x-order"));
+    let generations = "waypoint_filter_live_generations{filter=\"default/ask\"}";
+    becomes(&scene.waypoint, generations, 1).await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_a_request_in_its_callout() {
+    let mut scene = scene(calling("auth:80", 20_000), "").await;
+    let address = scene.waypoint.http();
+    let request = tokio::spawn(async move { get(address, "/").await });
+    let mut asked = scene.gate.asked().await;
+
+    scene.waypoint.signal(rustix::process::Signal::TERM);
+    scene.waypoint.logged("drain").await;
+    asked.send(OK).await;
+
+    assert_eq!(request.await.unwrap().status(), 200);
+    let ended = timeout(PATIENCE, scene.waypoint.child.wait()).await.expect("it ends").unwrap();
+    assert!(ended.success(), "{ended}");
 }
 
 /// The bound is a minute, so this test takes one.

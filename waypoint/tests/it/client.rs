@@ -184,11 +184,16 @@ spec:{targets}
 }
 
 /// The value of a series, by the beginning of its line; 0 when there is none.
-pub(crate) async fn series(waypoint: &Waypoint, beginning: &str) -> u64 {
+pub(crate) async fn series_of(waypoint: &Waypoint, beginning: &str) -> f64 {
     let metrics = waypoint.metrics().await;
     let line = metrics.lines().find(|line| line.starts_with(beginning));
     let value = line.and_then(|line| line.rsplit(' ').next());
-    value.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
+    value.map_or(0.0, |value| value.parse().expect("a number"))
+}
+
+/// The value of a series that counts.
+pub(crate) async fn series(waypoint: &Waypoint, beginning: &str) -> u64 {
+    series_of(waypoint, beginning).await as u64
 }
 
 /// Failures of a filter of the namespace `default`.

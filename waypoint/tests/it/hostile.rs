@@ -1,12 +1,14 @@
 //! Guests that loop, trap, eat memory or flood the host, beside traffic that must not notice.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, Response};
 use tempfile::TempDir;
 
 use crate::client::{
-    Kept, Raw, failures, filter_on, get_with, post_with, route, series, status, values,
+    Kept, Raw, becomes, failures, filter_on, get_with, post_with, route, series, series_of, status,
+    values,
 };
 use crate::guests::{Guest, harmful};
 use crate::harness::{Waypoint, filter, gateway_to, get, request, send_http1, service};
@@ -21,6 +23,21 @@ const EAT: &str = "(loop $more
     (memory.fill (i32.mul (local.get $i) (i32.const 65536)) (i32.const 7) (i32.const 524288))
     (br $more))))
   (unreachable)";
+
+/// Uses the CPU for so long, and asks for the time now and then: hostcalls are counted.
+fn burn(milliseconds: u32) -> String {
+    format!(
+        "(local.set $i (i32.wrap_i64 (i64.add (call $milliseconds) (i64.const {milliseconds}))))
+         (loop $again
+           (i32.store (i32.const 40000) (i32.const 100000))
+           (loop $spin
+             (i32.store (i32.const 40000)
+               (i32.sub (i32.load (i32.const 40000)) (i32.const 1)))
+             (br_if $spin (i32.load (i32.const 40000))))
+           (br_if $again
+             (i32.lt_s (i32.wrap_i64 (call $milliseconds)) (local.get $i))))"
+    )
+}
 
 /// How often a filter's VM ended. Writing to so much memory may take longer than the deadline.
 async fn ended(waypoint: &Waypoint, filter: &str) -> u64 {
@@ -124,10 +141,8 @@ async fn p99_moves_by(waypoint: &Waypoint) -> Duration {
 async fn a_filter_that_burns_its_deadline_on_every_request_does_not_slow_its_neighbour() {
     let (dir, origin) = (TempDir::new().unwrap(), Origin::named(Speaks::Http1, "origin").await);
     // Just short of the deadline, so that nothing but the yields protects the neighbour.
-    let burn = "(local.set $i (i32.wrap_i64 (i64.add (call $milliseconds) (i64.const 8))))
-      (loop $again (br_if $again
-        (i32.lt_s (i32.wrap_i64 (call $milliseconds)) (local.get $i))))";
-    for (name, harm) in [("burn", burn), ("loop", LOOP)] {
+    let burn = burn(8);
+    for (name, harm) in [("burn", burn.as_str()), ("loop", LOOP)] {
         let module = harmful(harm).write(dir.path(), name);
         let resources = gateway_to("origin")
             + &service("origin", "http", origin.address)
@@ -138,8 +153,10 @@ async fn a_filter_that_burns_its_deadline_on_every_request_does_not_slow_its_nei
         let moved = p99_moves_by(&waypoint).await;
 
         assert!(moved <= Duration::from_millis(10), "{name}: the p99 moved by {moved:?}");
-        let cpu = series(&waypoint, "waypoint_filter_calls_total{filter=\"default/bad\"}").await;
-        assert!(cpu > 10, "{name} hardly ran");
+        let spent = "waypoint_filter_cpu_seconds_total{filter=\"default/bad\"}";
+        let spent = series_of(&waypoint, spent).await;
+        assert!(spent > 0.03, "{name} hardly ran: {spent} s");
+        assert_eq!(ended(&waypoint, "bad").await == 0, name == "burn");
     }
 }
 
@@ -178,7 +195,7 @@ async fn other_streams_of_the_vm_that_traps_fail_alone() {
     stream.send("connection: close\r\n\r\n").await;
     stream.chunk("one ").await;
     let open = "waypoint_filter_streams{filter=\"default/trap\"}";
-    crate::client::becomes(&waypoint, open, 1).await;
+    becomes(&waypoint, open, 1).await;
 
     assert_eq!(status(waypoint.http(), get_with("/", &[("x-bad", "1")])).await, 503);
     stream.chunk("two").await;
@@ -187,7 +204,7 @@ async fn other_streams_of_the_vm_that_traps_fail_alone() {
     // It has passed its only callback, so the trap is nothing to it.
     let answer = stream.end().await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("one two"), "{answer}");
-    crate::client::becomes(&waypoint, open, 0).await;
+    becomes(&waypoint, open, 0).await;
 }
 
 #[tokio::test]
@@ -261,4 +278,84 @@ async fn a_guest_that_traps_on_the_response_gives_the_client_503_and_no_half_ans
 
     assert_eq!(answer.status(), 503);
     assert!(!String::from_utf8_lossy(answer.body()).contains("origin"));
+}
+
+#[tokio::test]
+async fn a_request_dropped_in_the_middle_of_a_callback_leaves_its_vm_whole() {
+    let (dir, origin) = (TempDir::new().unwrap(), Origin::named(Speaks::Http1, "origin").await);
+    let module = harmful(&burn(400)).write(dir.path(), "slow");
+    let limits = "  limits: {deadline: 2s, cpuShare: 1}";
+    let resources = gateway_to("origin")
+        + &service("origin", "http", origin.address)
+        + &filter("slow", &module, limits);
+    let waypoint = Waypoint::start(&resources).await;
+    let mut client = Raw::connect(waypoint.http()).await;
+    client.send("GET /gone HTTP/1.1\r\nhost: h\r\nx-bad: 1\r\n\r\n").await;
+    let streams = "waypoint_filter_streams{filter=\"default/slow\"}";
+    becomes(&waypoint, streams, 1).await;
+
+    client.reset();
+
+    waypoint.record(|record| record["response_flags"] == "DC").await;
+    becomes(&waypoint, streams, 0).await;
+    assert_eq!(get(waypoint.http(), "/next").await.status(), 200);
+    assert_eq!(origin.seen().len(), 1, "the dropped request was not sent");
+    // The callback has run to its end: no VM was lost.
+    assert_eq!(ended(&waypoint, "slow").await, 0);
+}
+
+#[tokio::test]
+async fn a_guest_that_traps_in_the_middle_of_a_response_cuts_it_or_is_passed_by() {
+    let dir = TempDir::new().unwrap();
+    let origin = Origin::start(Speaks::Http1, |_| Response::new("x".repeat(100_000).into())).await;
+    // The second piece is its last.
+    let trap = "(if (i32.load (i32.const 40000)) (then unreachable))
+      (i32.store (i32.const 40000) (i32.const 1)) (i32.const 0)";
+    let module = Guest::default().on("response_body", trap).write(dir.path(), "half");
+    for (policy, whole) in [("Closed", false), ("Open", true)] {
+        let resources = gateway_to("origin")
+            + &service("origin", "http", origin.address)
+            + &filter("half", &module, &format!("  failurePolicy: {policy}"));
+        let waypoint = Waypoint::start(&resources).await;
+        let mut client = Raw::connect(waypoint.http()).await;
+        client.send("GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
+
+        let answer = client.end().await;
+
+        assert!(answer.starts_with("HTTP/1.1 200"), "{policy}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body.len() >= 100_000, whole, "{policy}: {} bytes", body.len());
+        assert!(!body.is_empty() && !body.ends_with("0\r\n\r\n"), "{policy}");
+        assert_eq!(failures(&waypoint, "half", "trap").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_traps_on_the_request_body_refuses_it_or_passes_it_whole() {
+    let (dir, origin) = (TempDir::new().unwrap(), Origin::echo(Speaks::Http1).await);
+    let module = Guest::default().on("request_body", TRAP).write(dir.path(), "body");
+    for (policy, wanted) in [("Closed", 503), ("Reload", 503), ("Open", 200)] {
+        let resources = gateway_to("origin")
+            + &service("origin", "http", origin.address)
+            + &filter("body", &module, &format!("  failurePolicy: {policy}"));
+        let waypoint = Waypoint::start(&resources).await;
+        let body = "b".repeat(200_000);
+
+        let answer = send_http1(waypoint.http(), post_with("/", &body, &[])).await;
+
+        assert_eq!(answer.status(), wanted, "{policy}");
+        assert_eq!(answer.body() == &body, wanted == 200, "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn a_grpc_request_whose_filter_fails_gets_a_grpc_status() {
+    let (dir, origin) = (TempDir::new().unwrap(), Origin::named(Speaks::Http1, "origin").await);
+    let waypoint = Waypoint::start(&resources(&dir, &origin, "Closed")).await;
+    let headers = [("x-bad", "1"), ("content-type", "application/grpc"), ("te", "trailers")];
+
+    let answer = send_http1(waypoint.http(), post_with("/trap", "", &headers)).await;
+
+    assert_eq!(answer.status(), 200);
+    assert_eq!(values(answer.headers(), "grpc-status"), ["14"]);
 }

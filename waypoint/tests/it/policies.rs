@@ -1,5 +1,6 @@
 //! What an operator says of a filter: where it runs, in which order, within which bounds, and what
 //! happens when it fails; and what no filter can do whatever it says.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use http::Method;
 use tempfile::TempDir;
@@ -438,4 +439,51 @@ async fn the_length_of_what_a_head_request_does_not_get_passes_the_filters() {
 
     assert_eq!(values(answer.headers(), "content-length"), ["1234"]);
     assert_eq!(values(answer.headers(), "x-order"), ["own"]);
+}
+
+#[tokio::test]
+async fn a_response_that_a_filter_holds_past_its_bound_is_an_error_of_the_filter() {
+    let dir = TempDir::new().unwrap();
+    let origin =
+        Origin::start(Speaks::Http1, |_| http::Response::new("x".repeat(10_000).into())).await;
+    let hold = "(i32.const 1)";
+    let module = Guest::on_response(hold).on("response_body", hold).write(dir.path(), "hold");
+    let spec = "  bodies: BeforeHeaders\n  limits: {bufferedBody: 1Ki}";
+    let waypoint = Waypoint::start(&(base(&origin) + &filter("hold", &module, spec))).await;
+
+    assert_eq!(get(waypoint.http(), "/").await.status(), 500);
+
+    let record = waypoint.record(|record| record["response_code"] == 500).await;
+    assert_eq!(record["response_code_details"], "filter_response_too_large");
+    assert_eq!(record["filter"], "default/hold");
+}
+
+#[tokio::test]
+async fn a_host_function_that_is_withheld_does_nothing() {
+    let (dir, origin) = plain_origin().await;
+    let module = signing("mine").write(dir.path(), "mine");
+    let spec = "  capabilities: [proxy_on_request_headers, proxy_log, proxy_on_context_create]";
+    let waypoint = Waypoint::start(&(base(&origin) + &filter("mine", &module, spec))).await;
+
+    let answer = get(waypoint.http(), "/").await;
+
+    assert_eq!(answer.status(), 200);
+    assert!(!origin.seen()[0].headers().contains_key("x-order"));
+    assert!(!answer.headers().contains_key("x-order"));
+    waypoint.logged("proxy_add_header_map_value is withheld").await;
+}
+
+#[tokio::test]
+async fn a_filter_without_a_memory_to_grow_in_is_refused_at_the_start() {
+    let (dir, origin) = plain_origin().await;
+    // The guest begins with three pages of 64 KiB.
+    let module = signing("large").write(dir.path(), "large");
+    let spec = "  limits: {memory: 64Ki}";
+    let resources = base(&origin) + &filter("large", &module, spec);
+    let waypoint = Waypoint::spawn(&resources, &["--partial"]);
+    waypoint.logged("serving").await;
+
+    // What it protects is denied.
+    assert!(get(waypoint.http(), "/").await.status().as_u16() >= 403);
+    assert!(origin.seen().is_empty());
 }

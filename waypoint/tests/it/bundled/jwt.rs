@@ -1,4 +1,5 @@
 //! jwt-auth in the real proxy.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! pii-redact in the real proxy.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use http::Response;
 use serde_json::json;

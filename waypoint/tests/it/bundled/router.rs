@@ -1,4 +1,5 @@
 //! payload-router in the real proxy.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use http::Request;
 use http_body_util::Full;

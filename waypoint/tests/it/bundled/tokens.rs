@@ -1,4 +1,5 @@
 //! Keys of a test, their JWKS, and tokens signed with them.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
