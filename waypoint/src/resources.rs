@@ -152,6 +152,7 @@ impl Reloader {
                 let message = format!("{name} cannot listen: {error}");
                 built.problems.push(Problem::of_file("", &message));
                 built.result = ReloadResult::Refused;
+                self.builder.retry();
             }
             self.builder.swap(next);
             listeners.after_swap(next);

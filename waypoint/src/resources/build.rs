@@ -75,6 +75,11 @@ impl Builder {
         self.parts.modules.retain(|module| self.parts.generations.uses(module));
     }
 
+    /// The next build swaps even if no file changes: something outside the files was wrong.
+    pub fn retry(&mut self) {
+        self.clean = None;
+    }
+
     /// Builds the next snapshot.
     ///
     /// # Cancel safety
@@ -235,7 +240,7 @@ impl Builder {
                 .iter()
                 .find(|denied| denied.entrances.contains(&entrance.name))
                 .map(|denied| denied.key.to_string());
-            let certificates = certificates(entrance, &former, problems);
+            let certificates = self.certificates(entrance, &former, problems);
             let wanted = entrance.filters.iter().filter_map(|key| filters.get(key).cloned());
             let one = ServedEntrance {
                 model: Arc::clone(entrance),
@@ -247,20 +252,23 @@ impl Builder {
         }
         served
     }
-}
 
-/// The certificates of an entrance; when a Secret's cannot be used, those that were in force.
-fn certificates(
-    entrance: &Entrance,
-    former: &Snapshot,
-    problems: &mut Vec<Problem>,
-) -> Option<Arc<CertificateStore>> {
-    match CertificateStore::build(entrance.tls.as_ref()?) {
-        Ok(store) => Some(Arc::new(store)),
-        Err(error) => {
-            problems.push(Problem::of_file("", &error.to_string()));
-            former.entrances.get(&entrance.name)?.certificates.clone()
-        }
+    fn certificates(
+        &self,
+        entrance: &Entrance,
+        former: &Snapshot,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Arc<CertificateStore>> {
+        let former = former.entrances.get(&entrance.name);
+        let former = former.and_then(|former| former.certificates.as_deref());
+        let (store, bad) = CertificateStore::build(entrance.tls.as_ref()?, former);
+        problems.extend(bad.iter().map(|bad| {
+            let (namespace, name) = bad.secret().split_once('/').unwrap_or_default();
+            let (kind, namespace) = ("Secret".to_owned(), namespace.to_owned());
+            let key = ResourceKey { kind, namespace, name: name.to_owned() };
+            self.resources.problem("certificate", &key, "metadata/name", &bad.to_string())
+        }));
+        Some(Arc::new(store))
     }
 }
 

@@ -18,7 +18,15 @@ use super::Current;
 #[derive(Debug)]
 pub struct CertificateStore {
     /// Most specific name first, as the model orders them.
-    entries: Vec<(Option<Hostname>, Arc<CertifiedKey>)>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    host: Option<Hostname>,
+    /// `NAMESPACE/NAME` of where it came from.
+    secret: String,
+    key: Arc<CertifiedKey>,
 }
 
 /// Why a Secret's certificate cannot be used. Never shows any of its bytes.
@@ -35,27 +43,45 @@ pub enum CertificateProblem {
     Mismatch { secret: String },
 }
 
+impl CertificateProblem {
+    /// `NAMESPACE/NAME` of the Secret.
+    pub fn secret(&self) -> &str {
+        match self {
+            Self::Chain { secret } | Self::Key { secret } | Self::Mismatch { secret } => secret,
+        }
+    }
+}
+
 impl CertificateStore {
-    /// Reads every certificate of an entrance.
-    ///
-    /// # Errors
-    ///
-    /// The first Secret whose chain or key cannot be used.
-    pub fn build(tls: &Tls) -> Result<Self, CertificateProblem> {
-        let entries = tls
-            .certificates
-            .iter()
-            .map(|(host, certificate)| Ok((host.clone(), certified_key(certificate)?)))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { entries })
+    /// Reads every certificate of an entrance. A Secret that cannot be used is told, and what
+    /// `former` made of it serves on; it holds up no other one's rotation or removal.
+    pub fn build(tls: &Tls, former: Option<&Self>) -> (Self, Vec<CertificateProblem>) {
+        let (mut entries, mut problems) = (Vec::new(), Vec::new());
+        for (host, certificate) in &tls.certificates {
+            match certified_key(certificate) {
+                Ok(key) => {
+                    let (host, secret) = (host.clone(), certificate.secret.clone());
+                    entries.push(Entry { host, secret, key });
+                }
+                Err(problem) => {
+                    let same =
+                        |entry: &&Entry| entry.host == *host && entry.secret == certificate.secret;
+                    entries.extend(
+                        former.and_then(|former| former.entries.iter().find(same).cloned()),
+                    );
+                    problems.push(problem);
+                }
+            }
+        }
+        (Self { entries }, problems)
     }
 
     fn resolve(&self, server_name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let name = server_name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
         self.entries
             .iter()
-            .find(|(host, _)| matches(host.as_ref(), name.as_deref()))
-            .map(|(_, key)| Arc::clone(key))
+            .find(|entry| matches(entry.host.as_ref(), name.as_deref()))
+            .map(|entry| Arc::clone(&entry.key))
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! hyper's connection future is not spawned: whoever awaits the response head or polls the response
 //! body polls it too. A response body that is dropped before its end closes the connection; one
-//! that ended gives it back to the pool.
+//! that ended gives it back to the pool. An answer that comes before the upload has ended is the
+//! exception: a task goes on with the upload ([`upload`]).
 
 mod body;
 mod tunnel;
+mod upload;
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
@@ -24,6 +26,7 @@ use super::balance::{Endpoint, Outstanding};
 use super::pool::Lease;
 use super::retry::{self, Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, connect, head};
+use upload::Upload;
 use crate::codec::body::{Body, BodyError};
 
 /// What hyper may hold of one response that nobody has taken yet, the head included. A head that
@@ -51,10 +54,10 @@ pub(super) async fn attempt(
         Ok(lease) => lease,
         Err(error) => return Err(Failure { error, again: Again::Unsent }),
     };
-    let request = retry::take(outgoing);
+    let (request, upload) = Upload::watch(retry::take(outgoing));
     let spare = (plan.repeatable && lease.reused).then(|| head::copy(&request));
     match lease.wire.send(request).await {
-        Ok(response) => receive(response, lease, outstanding, plan)
+        Ok(response) => receive(response, lease, upload, outstanding, plan)
             .await
             .map_err(|error| Failure { error, again: Again::No }),
         Err(mut refused) => {
@@ -77,6 +80,7 @@ pub(super) async fn attempt(
 async fn receive(
     response: Response<Incoming>,
     lease: Lease,
+    upload: Upload,
     outstanding: Outstanding,
     plan: &Plan,
 ) -> Result<Response<Body>, UpstreamError> {
@@ -91,7 +95,7 @@ async fn receive(
     let keep = parts.version != Version::HTTP_10;
     parts.version = Version::HTTP_11;
     head::clean_response(&mut parts.headers)?;
-    let body = body::receive(incoming, lease, keep, outstanding, &plan.deadlines);
+    let body = body::receive(incoming, lease, upload, keep, outstanding, &plan.deadlines);
     Ok(Response::from_parts(parts, body))
 }
 

@@ -150,7 +150,29 @@ async fn a_filter_whose_configuration_is_refused_at_the_start_is_told_with_its_r
     let mut waypoint = Waypoint::spawn(&resources, &[]);
 
     assert_eq!(waypoint.exit_code().await, Some(1));
-    let printed = waypoint.printed();
-    assert!(printed.contains("default/redact") || printed.contains("redact"), "{printed}");
-    assert!(printed.contains("shoeSize"), "{printed}");
+    let told = waypoint.logged("the filter says: ").await;
+    assert!(told.contains("shoeSize"), "{told}");
+}
+
+#[tokio::test]
+async fn a_start_on_a_port_that_is_in_use_ends_with_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let resources = gateway_to("origin") + &service("origin", "http", address);
+    for name in ["gateway/default/8080", "stats"] {
+        let mut waypoint = Waypoint::spawn(&resources, &["--bind", &format!("{name}={address}")]);
+
+        assert_eq!(waypoint.exit_code().await, Some(1), "{name}");
+        let told = waypoint.logged("cannot listen").await;
+        assert!(told.contains(name), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_is_a_mistake() {
+    let output = run_to_end(&["check", "-f", "/nowhere/all.yaml"]).await;
+
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("/nowhere/all.yaml") && text.contains("cannot be read"), "{text}");
 }

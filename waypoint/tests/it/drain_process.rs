@@ -4,9 +4,11 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use rustix::process::Signal;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::generations::{SWITCHED, never_ending, web_socket};
 use crate::harness::{Kept, PATIENCE, Waypoint, gateway_to, request, send_http1, service};
 use crate::origin::Holding;
 
@@ -139,4 +141,34 @@ async fn a_second_signal_ends_the_process_at_once() {
     assert_eq!(waypoint.exit_code().await, Some(0));
     waypoint.logged("second signal").await;
     assert!(asked.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_as_soon_as_it_serves_drains_too() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (_origin, mut waypoint) = with_held_origin(&[]).await;
+
+        waypoint.signal(signal);
+
+        assert_eq!(waypoint.exit_code().await, Some(0), "{signal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_web_socket_and_an_open_admin_connection_are_cut_at_the_limit() {
+    let origin = never_ending(SWITCHED).await;
+    let resources = gateway_to("origin") + &service("origin", "http", origin);
+    let mut waypoint = Waypoint::start_with(&resources, &["--drain-seconds", "1"]).await;
+    let mut socket = web_socket(waypoint.http()).await;
+    let mut admin = Kept::http1(waypoint.address("admin")).await;
+    let mut ready = request(Method::GET, "/ready", "");
+    ready.headers_mut().insert("host", "localhost".parse().unwrap());
+    assert_eq!(admin.send(ready).await.status(), 200);
+
+    waypoint.signal(Signal::TERM);
+
+    assert_eq!(waypoint.exit_code().await, Some(0));
+    let end = timeout(PATIENCE, socket.read(&mut [0; 16])).await.unwrap();
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    waypoint.record(|record| record["path"] == "/chat").await;
 }

@@ -19,7 +19,7 @@ const LIVE_MAX: u64 = 8;
 const RELOADS: u32 = 30;
 const REDACT: &str = "default/redact";
 
-async fn read_head(stream: &mut TcpStream) -> String {
+pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
@@ -28,7 +28,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
 }
 
 /// An origin whose answers begin with `head` and then give back every byte that comes.
-async fn never_ending(head: &'static str) -> SocketAddr {
+pub(crate) async fn never_ending(head: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -109,21 +109,27 @@ async fn one_endless_response_holds_one_generation_over_many_reloads() {
     assert!(goes_on.is_err(), "{goes_on:?}");
 }
 
-#[tokio::test]
-async fn a_web_socket_held_open_pins_no_generation() {
-    let origin = never_ending(
-        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-    )
-    .await;
-    let (waypoint, resources) = started(origin).await;
-    let mut client = TcpStream::connect(waypoint.http()).await.unwrap();
+/// The head with which an origin switches to WebSocket.
+pub(crate) const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                                   upgrade: websocket\r\n\
+                                   sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// A connection that has switched.
+pub(crate) async fn web_socket(address: SocketAddr) -> TcpStream {
+    let mut client = TcpStream::connect(address).await.unwrap();
     let upgrade = "GET /chat HTTP/1.1\r\nhost: example.test\r\nconnection: upgrade\r\n\
                    upgrade: websocket\r\nsec-websocket-version: 13\r\n\
                    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     client.write_all(upgrade.as_bytes()).await.unwrap();
     let head = read_head(&mut client).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    client
+}
+
+#[tokio::test]
+async fn a_web_socket_held_open_pins_no_generation() {
+    let (waypoint, resources) = started(never_ending(SWITCHED).await).await;
+    let mut client = web_socket(waypoint.http()).await;
 
     for number in 1..=RELOADS {
         waypoint.reload(&(resources.clone() + &redact_to(&format!("<{number}>")))).await;

@@ -438,14 +438,6 @@ pub(crate) fn redact_to(word: &str) -> String {
     filter("redact", "builtin://pii-redact", &config)
 }
 
-impl Waypoint {
-    /// Waits for a line of the access log, in whatever form it has.
-    pub(crate) async fn access_log_line(&self, text: &str) -> String {
-        let found = self.stdout.find(|line| line.contains(text)).await;
-        found.unwrap_or_else(|| panic!("{text:?} was not recorded:\n{}", self.stdout.text()))
-    }
-}
-
 impl Lines {
     /// Waits until everything printed so far satisfies `wanted`; `false` when the patience ends.
     pub(crate) async fn until(&self, wanted: impl Fn(&str) -> bool) -> bool {
@@ -465,9 +457,22 @@ impl Lines {
 }
 
 impl Waypoint {
+    /// Waits for a line of the access log, in whatever form it has.
+    pub(crate) async fn access_log_line(&self, text: &str) -> String {
+        let found = self.stdout.find(|line| line.contains(text)).await;
+        found.unwrap_or_else(|| panic!("{text:?} was not recorded:\n{}", self.stdout.text()))
+    }
+
     /// Waits until the log as a whole satisfies `wanted`.
     pub(crate) async fn logged_so(&self, wanted: impl Fn(&str) -> bool) {
         let logged = self.stderr.until(wanted).await;
         assert!(logged, "not logged so:\n{}", self.stderr.text());
+    }
+
+    /// Everything printed up to the access log's line with `text`.
+    pub(crate) async fn printed_until(&self, text: &str) -> String {
+        let found = self.stdout.find(|line| line.contains(text)).await;
+        assert!(found.is_some(), "{text:?} was not recorded:\n{}", self.stdout.text());
+        self.printed()
     }
 }

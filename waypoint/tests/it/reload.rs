@@ -1,6 +1,7 @@
 //! Files change while requests run: nothing is lost, nothing bad is applied, what is refused is told.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,6 +9,9 @@ use std::time::Duration;
 
 use http::Method;
 use rustix::process::Signal;
+use rustls::DigitallySignedStruct;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -236,7 +240,7 @@ async fn a_mistake_in_the_configuration_of_jwt_auth_is_told_with_its_path() {
 }
 
 /// A route of `default` to a service of the namespace `other`.
-fn to_another_namespace(endpoint: std::net::SocketAddr) -> String {
+fn to_another_namespace(endpoint: SocketAddr) -> String {
     let moved = service("origin", "http", endpoint)
         .replace("{name: origin}", "{name: origin, namespace: other}")
         .replace("  name: origin-1\n", "  name: origin-1\n  namespace: other\n");
@@ -301,13 +305,11 @@ async fn files_that_are_replaced_or_written_in_place_are_noticed() {
     assert_eq!(mail(&waypoint).await, "<WRITTEN>");
 
     // A second file, and a folder with a third.
-    let service = resources.find("\n---\napiVersion: v1").unwrap();
     let folder = waypoint.dir.path().join("resources/more");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("redact.yaml"), redact_to("<MOVED>")).unwrap();
     waypoint.write(&resources);
     waypoint.logged_so(|log| log.matches("result=\"applied\"").count() >= 3).await;
-    assert!(service > 0);
     while mail(&waypoint).await != "<MOVED>" {
         tokio::task::yield_now().await;
     }
@@ -323,13 +325,20 @@ fn version(folder: &Path, name: &str, text: &str) {
 
 #[tokio::test]
 async fn the_swap_of_a_mounted_config_map_is_noticed() {
+    // Named as a folder, and as the file in it.
+    for named in ["mounted", "mounted/all.yaml"] {
+        swapped(named).await;
+    }
+}
+
+async fn swapped(named: &str) {
     let (_origin, resources) = echo().await;
     let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join("mounted");
+    let (folder, named) = (dir.path().join("mounted"), dir.path().join(named));
     std::fs::create_dir(&folder).unwrap();
     version(&folder, "..2024_1", &(resources.clone() + &redact_to("<ONE>")));
     std::os::unix::fs::symlink("..data/all.yaml", folder.join("all.yaml")).unwrap();
-    let waypoint = Waypoint::spawn_in(dir, &folder, &[]);
+    let waypoint = Waypoint::spawn_in(dir, &named, &[]);
     waypoint.logged("serving").await;
     assert_eq!(mail(&waypoint).await, "<ONE>");
 
@@ -343,14 +352,36 @@ async fn the_swap_of_a_mounted_config_map_is_noticed() {
     assert_eq!(mail(&waypoint).await, "<THREE>");
 }
 
+/// The same resources with a second port, 8443.
+fn with_second_port(resources: &str) -> String {
+    let one = "{name: http, port: 8080, protocol: HTTP}";
+    resources.replace(one, &format!("{one}, {{name: more, port: 8443, protocol: HTTP}}"))
+}
+
+#[tokio::test]
+async fn a_port_that_is_in_use_is_told_and_bound_by_the_next_reload_after_it_is_free() {
+    let (_origin, resources) = echo().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let bind = format!("gateway/default/8443={address}");
+    let waypoint = Waypoint::start_with(&resources, &["--no-watch", "--bind", &bind]).await;
+
+    let report = waypoint.reload(&with_second_port(&resources)).await;
+    assert_eq!(report["result"], "refused", "{report:#}");
+    assert!(messages(&report).contains("gateway/default/8443 cannot listen"), "{report:#}");
+    assert_eq!(get(waypoint.http(), "/").await.status(), 200);
+
+    drop(taken);
+    let answer = waypoint.admin(Method::POST, "/reload").await;
+    assert_eq!(answer.status(), 200, "{:?}", answer.body());
+    assert_eq!(get(address, "/").await.status(), 200);
+}
+
 #[tokio::test]
 async fn a_new_listener_appears_and_a_removed_one_drains() {
     let origin = Holding::start("{}").await;
     let one = gateway_to("origin") + &service("origin", "http", origin.address);
-    let both = one.replace(
-        "{name: http, port: 8080, protocol: HTTP}",
-        "{name: http, port: 8080, protocol: HTTP}, {name: more, port: 8443, protocol: HTTP}",
-    );
+    let both = with_second_port(&one);
     let waypoint = Waypoint::start(&one).await;
 
     waypoint.reload(&both).await;
@@ -374,4 +405,139 @@ async fn a_new_listener_appears_and_a_removed_one_drains() {
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["connection"], "close");
     assert_eq!(get(waypoint.http(), "/").await.status(), 200);
+}
+
+/// A Secret with a certificate for its own name, and the certificate.
+fn secret(name: &str) -> (String, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let indented =
+        |pem: String| pem.lines().map(|line| format!("\n    {line}")).collect::<String>();
+    let (chain, key) = (indented(made.cert.pem()), indented(made.signing_key.serialize_pem()));
+    let name = name.split('.').next().unwrap();
+    let text = format!(
+        "
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: {name}}}
+type: kubernetes.io/tls
+stringData:
+  tls.crt: |{chain}
+  tls.key: |{key}
+"
+    );
+    (text, made.cert.der().clone())
+}
+
+/// A Gateway whose one port has a certificate for each of two names.
+fn https_gateway(origin: &Origin) -> String {
+    let listener = |name: &str| {
+        let tls = format!("tls: {{certificateRefs: [{{name: {name}}}]}}");
+        format!("{{name: {name}, port: 8443, protocol: HTTPS, hostname: {name}.test, {tls}}}")
+    };
+    let listeners = format!("{}, {}", listener("one"), listener("two"));
+    gateway_to("origin").replace("{name: http, port: 8080, protocol: HTTP}", &listeners)
+        + &service("origin", "http", origin.address)
+}
+
+/// The certificate that a handshake for this name is given.
+async fn certificate(address: SocketAddr, name: &'static str) -> Option<CertificateDer<'static>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(ServerName::try_from(name).unwrap(), stream).await.ok()?;
+    Some(stream.get_ref().1.peer_certificates()?[0].clone().into_owned())
+}
+
+#[tokio::test]
+async fn secrets_are_replaced_refused_and_removed_each_by_itself() {
+    let origin = Origin::named(Speaks::Http1, "origin").await;
+    let gateway = https_gateway(&origin);
+    let ((one, one_is), (two, two_is)) = (secret("one.test"), secret("two.test"));
+    let waypoint = Waypoint::start(&format!("{gateway}{one}{two}")).await;
+    let address = waypoint.address("gateway/default/8443");
+    assert_eq!(certificate(address, "one.test").await, Some(one_is.clone()));
+    assert_eq!(certificate(address, "two.test").await, Some(two_is.clone()));
+
+    // The first is rotated while the second is broken: its key belongs to another certificate.
+    let (rotated, rotated_is) = secret("one.test");
+    let (key, other) = (two.find("  tls.key").unwrap(), secret("two.test").0);
+    let broken = format!("{}{}", &two[..key], &other[other.find("  tls.key").unwrap()..]);
+    let report = waypoint.reload(&format!("{gateway}{rotated}{broken}")).await;
+    assert_eq!(report["result"], "refused", "{report:#}");
+    assert_eq!(report["problems"][0]["resource"]["name"], "two", "{report:#}");
+    assert!(!report.to_string().contains("PRIVATE KEY"), "{report:#}");
+    assert_eq!(certificate(address, "one.test").await, Some(rotated_is));
+    assert_eq!(certificate(address, "two.test").await, Some(two_is));
+
+    // Removed: no handshake, though the second is still broken.
+    waypoint.reload(&format!("{gateway}{broken}")).await;
+    assert_eq!(certificate(address, "one.test").await, None);
+    waypoint.reload(&format!("{gateway}{one}")).await;
+    assert_eq!(certificate(address, "one.test").await, Some(one_is));
+    assert_eq!(certificate(address, "two.test").await, None);
+}
+
+/// The test compares the certificates itself.
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[tokio::test]
+async fn a_reload_of_unchanged_files_makes_no_snapshot() {
+    let (_origin, resources) = echo().await;
+    let resources = resources + &redact_to("<EMAIL>");
+    let waypoint = Waypoint::start_with(&resources, &["--no-watch"]).await;
+
+    for _ in 0..3 {
+        let report = waypoint.reload(&resources).await;
+        assert_eq!(
+            (report["result"].as_str(), report["snapshot"].as_u64()),
+            (Some("unchanged"), Some(1))
+        );
+    }
+
+    assert_eq!(waypoint.series("waypoint_reloads_total{result=\"unchanged\"}").await, Some(3));
+    assert_eq!(waypoint.filter(REDACT).await["generation"], 1);
 }

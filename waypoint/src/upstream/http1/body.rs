@@ -8,11 +8,13 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio_util::sync::DropGuard;
 
 use super::super::Deadlines;
 use super::super::balance::Outstanding;
 use super::super::deadline::Patience;
 use super::super::pool::Lease;
+use super::upload::{self, Upload};
 use crate::codec::body::{Body, BodyError};
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
@@ -24,7 +26,9 @@ struct Http1Body {
     incoming: Incoming,
     /// Until the connection was given back or closed.
     lease: Option<Lease>,
-    /// Whether it may be given back.
+    /// The task that goes on with the upload and drives the connection; it ends with this.
+    rest: Option<DropGuard>,
+    /// Whether the connection may be given back.
     keep: bool,
     /// Until the body has ended.
     outstanding: Option<Outstanding>,
@@ -38,10 +42,17 @@ struct Http1Body {
 pub(super) fn receive(
     mut incoming: Incoming,
     lease: Lease,
+    upload: Upload,
     keep: bool,
     outstanding: Outstanding,
     deadlines: &Deadlines,
 ) -> Body {
+    if !upload.has_ended() {
+        let rest = Some(upload::go_on(lease, outstanding.endpoint()));
+        let patience = Patience::new(deadlines);
+        let (first, lease, outstanding) = (None, None, Some(outstanding));
+        return Body::wrap(Http1Body { first, incoming, lease, rest, keep, outstanding, patience });
+    }
     let mut lease = Some(lease);
     if incoming.is_end_stream() {
         settle(&mut lease, keep);
@@ -62,6 +73,7 @@ pub(super) fn receive(
             first,
             incoming,
             lease,
+            rest: None,
             keep,
             outstanding: Some(outstanding),
             patience: Patience::new(deadlines),
@@ -90,6 +102,10 @@ impl Http1Body {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
+        if self.rest.is_some() {
+            let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            return polled.map(|frame| frame.map(|frame| frame.map_err(|error| body_error(&error))));
+        }
         let mut polled = poll_quietly(&mut self.incoming);
         if polled.is_pending()
             && let Some(lease) = &mut self.lease
@@ -102,6 +118,7 @@ impl Http1Body {
 
     fn end(&mut self) {
         settle(&mut self.lease, self.keep);
+        self.rest = None;
         self.outstanding = None;
     }
 
@@ -109,6 +126,7 @@ impl Http1Body {
     /// response.
     fn fail(&mut self, error: BodyError) -> Polled {
         self.lease = None;
+        self.rest = None;
         self.outstanding = None;
         Poll::Ready(Some(Err(error)))
     }
