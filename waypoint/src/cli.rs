@@ -18,7 +18,7 @@ use crate::access_log::Format;
 use crate::app::{self, Settings};
 use crate::{compile, demo};
 
-const EXIT_USAGE: u8 = 64;
+pub(crate) const EXIT_USAGE: u8 = 64;
 
 /// A Wasm-extensible, shared L7 waypoint proxy.
 ///

@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::app::{App, Settings, StartError};
-use crate::cli::{LogArgs, finish, logging};
+use crate::cli::{EXIT_USAGE, LogArgs, finish, logging};
 use token::Issuer;
 use upstreams::Upstreams;
 
@@ -59,7 +59,7 @@ pub(crate) fn main(args: &DemoArgs) -> ExitCode {
         Ok(log) => log,
         Err(error) => {
             eprintln!("error: --log-level: {error}");
-            return ExitCode::FAILURE;
+            return ExitCode::from(EXIT_USAGE);
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

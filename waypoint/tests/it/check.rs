@@ -94,7 +94,13 @@ async fn mistakes_as_json_have_place_code_and_nearest_spelling() {
 
 #[tokio::test]
 async fn a_wrong_command_line_ends_with_64() {
-    for arguments in [&["check"][..], &["chek"], &["run", "-f", "x", "--workers", "0"]] {
+    for arguments in [
+        &["check"][..],
+        &["chek"],
+        &["run", "-f", "x", "--workers", "0"],
+        &["run", "-f", "x", "--log-level", "inof"],
+        &["demo", "--log-level", "inof"],
+    ] {
         let output = run_to_end(arguments).await;
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
