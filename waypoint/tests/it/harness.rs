@@ -13,11 +13,13 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 use tokio::time::timeout;
+
+use crate::origin::{AnyBody, BoxError, Speaks};
 
 /// How long anything that is awaited may take on a slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -321,4 +323,88 @@ spec:
 {spec}
 "
     )
+}
+
+/// A request to the Gateway with these headers; a `host` among them replaces the default.
+pub(crate) fn request_with(
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Request<Full<Bytes>> {
+    let mut request = request(method, path, "");
+    for (name, value) in headers {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a name");
+        request.headers_mut().insert(name, value.parse().expect("a value"));
+    }
+    request
+}
+
+/// Writes bytes to a new connection and reads what comes until the other side closes.
+pub(crate) async fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    // A refusal may close the connection before all is written.
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    let _ = read.expect("the connection is closed");
+    answer
+}
+
+/// A connection that takes any body and gives the answer as it comes.
+#[derive(Clone)]
+pub(crate) enum Client {
+    Http1(Arc<tokio::sync::Mutex<hyper::client::conn::http1::SendRequest<AnyBody>>>),
+    Http2(hyper::client::conn::http2::SendRequest<AnyBody>),
+}
+
+impl Client {
+    /// Connects in this protocol; HTTP/2 by prior knowledge.
+    pub(crate) async fn connect(address: SocketAddr, speaks: Speaks) -> Self {
+        let io = TokioIo::new(TcpStream::connect(address).await.expect("a connection"));
+        match speaks {
+            Speaks::Http1 => {
+                let made = hyper::client::conn::http1::handshake(io).await;
+                let (sender, connection) = made.expect("a handshake");
+                tokio::spawn(connection);
+                Self::Http1(Arc::new(tokio::sync::Mutex::new(sender)))
+            }
+            Speaks::Http2 => {
+                let executor = TokioExecutor::new();
+                let made = hyper::client::conn::http2::handshake(executor, io).await;
+                let (sender, connection) = made.expect("a handshake");
+                tokio::spawn(connection);
+                Self::Http2(sender)
+            }
+        }
+    }
+
+    /// Sends a request in origin-form with a `host`; gives the answer's head with its body unread.
+    pub(crate) async fn send<B>(&self, request: Request<B>) -> Response<hyper::body::Incoming>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let mut request =
+            request.map(|body| body.map_err(|error| std::io::Error::other(error)).boxed_unsync());
+        let answer = match self {
+            Self::Http1(sender) => {
+                let mut sender = sender.lock().await;
+                sender.ready().await.expect("a connection");
+                let answer = sender.send_request(request);
+                timeout(PATIENCE, answer).await
+            }
+            Self::Http2(sender) => {
+                let host = request.headers_mut().remove("host").expect("a host");
+                let authority = host.to_str().expect("a host");
+                let target = format!("http://{authority}{}", request.uri());
+                *request.uri_mut() = target.parse().expect("a target");
+                timeout(PATIENCE, sender.clone().send_request(request)).await
+            }
+        };
+        answer.expect("in time").expect("an answer")
+    }
+
+    /// As [`Client::send`], and reads the whole body.
+    pub(crate) async fn fetch(&self, request: Request<Full<Bytes>>) -> Response<Bytes> {
+        whole(self.send(request).await).await
+    }
 }

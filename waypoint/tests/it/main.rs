@@ -3,7 +3,18 @@
 //! One file per behaviour. Each test starts a waypoint of its own on ports that the kernel picks,
 //! with resources from a string; [`harness`] and [`origin`] hold what they share.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's tasks end with its runtime: nothing drains them"
+)]
+
 mod harness;
 mod origin;
+
+mod bodies;
+mod grpc;
+mod hygiene;
+
+mod routing;
 
 mod walk;

@@ -102,3 +102,78 @@ impl Origin {
         self.seen.lock().iter().map(copy).collect()
     }
 }
+
+/// Whatever an error is.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Whatever a body is.
+pub(crate) type AnyBody = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A body of these frames.
+pub(crate) fn body_of(
+    frames: impl futures_util::Stream<Item = std::io::Result<http_body::Frame<Bytes>>> + Send + 'static,
+) -> AnyBody {
+    http_body_util::StreamBody::new(frames).boxed_unsync()
+}
+
+/// A whole body, with its length.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> AnyBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An origin whose answers see the request's body as it comes, and stream their own.
+pub(crate) async fn serve<A>(
+    speaks: Speaks,
+    answer: impl Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+) -> SocketAddr
+where
+    A: Future<Output = Response<AnyBody>> + Send + 'static,
+{
+    serve_raw(move |stream| {
+        let (io, answer) = (TokioIo::new(stream), answer.clone());
+        let service = service_fn(move |request| {
+            let answer = answer(request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        async move {
+            let _ = match speaks {
+                Speaks::Http1 => {
+                    let server = hyper::server::conn::http1::Builder::new();
+                    server.serve_connection(io, service).await
+                }
+                Speaks::Http2 => {
+                    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    server.serve_connection(io, service).await
+                }
+            };
+        }
+    })
+    .await
+}
+
+/// An origin that speaks in bytes: each connection runs what `talk` makes of it.
+pub(crate) async fn serve_raw<T>(
+    talk: impl Fn(tokio::net::TcpStream) -> T + Send + 'static,
+) -> SocketAddr
+where
+    T: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(talk(stream));
+        }
+    });
+    address
+}
+
+/// Reads one head of HTTP/1, up to its empty line.
+pub(crate) async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+    use tokio::io::AsyncReadExt as _;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a whole head"));
+    }
+    String::from_utf8(head).expect("text")
+}
