@@ -17,4 +17,6 @@ mod hygiene;
 
 mod routing;
 
+mod tls;
 mod walk;
+mod websocket;
