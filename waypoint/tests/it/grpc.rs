@@ -4,7 +4,11 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
@@ -107,13 +111,16 @@ async fn echo_server() -> SocketAddr {
     address
 }
 
-/// A waypoint before an echo server, with a filter that streams every body.
-async fn chain() -> Waypoint {
-    let resources = gateway_to("echo")
+/// An echo server behind a chain that streams every body.
+async fn chained() -> String {
+    gateway_to("echo")
         + &service("echo", "grpc", echo_server().await)
         + &filter("redact", "builtin://pii-redact", "  config: {entities: [email]}")
-        + &filter("router", "builtin://payload-router", "  config: {rules: [{grpc: method}]}");
-    Waypoint::start(&resources).await
+        + &filter("router", "builtin://payload-router", "  config: {rules: [{grpc: method}]}")
+}
+
+async fn chain() -> Waypoint {
+    Waypoint::start(&chained().await).await
 }
 
 async fn client(address: SocketAddr) -> tonic::client::Grpc<Channel> {
@@ -197,6 +204,49 @@ async fn both_sides_stream_in_turns() {
     assert_eq!(notes.message().await.unwrap(), None);
 }
 
+/// A key set with one key, and a token that it signed, good for ten minutes.
+fn issued() -> (String, String) {
+    let key = Ed25519KeyPair::generate().expect("a key");
+    let x = URL_SAFE_NO_PAD.encode(key.public_key().as_ref());
+    let jwks = serde_json::json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "x": x}]});
+    let expires = SystemTime::now() + Duration::from_secs(600);
+    let expires = expires.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let header = serde_json::json!({"alg": "EdDSA", "kid": "1"});
+    let claims = serde_json::json!({"iss": "https://i.test", "sub": "alice", "exp": expires});
+    let encode = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", encode(&header), encode(&claims));
+    let signature = URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes()));
+    (jwks.to_string(), format!("{signed}.{signature}"))
+}
+
+/// The filter that wants such a token.
+fn jwt(jwks: &str) -> String {
+    let issuer = format!("{{issuer: https://i.test, algorithms: [EdDSA], jwks: {jwks}}}");
+    filter("jwt", "builtin://jwt-auth", &format!("  config: {{issuers: [{issuer}]}}"))
+}
+
+#[tokio::test]
+async fn a_stream_that_bears_a_token_passes_the_three_filters() {
+    let (jwks, token) = issued();
+    let waypoint = Waypoint::start(&(chained().await + &jwt(&jwks))).await;
+    let mut client = client(waypoint.http()).await;
+    for (token, want) in [(Some(token), Ok(50)), (None, Err(Code::Unauthenticated))] {
+        let mut asked = Request::new(stream::iter(vec![note("hello", 10); 5]));
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().unwrap();
+            asked.metadata_mut().insert("authorization", value);
+        }
+        let got = match client.streaming(asked, method(), Codec::default()).await {
+            Ok(answer) => {
+                let notes: Streaming<Note> = answer.into_inner();
+                Ok(notes.filter(|note| std::future::ready(note.is_ok())).count().await)
+            }
+            Err(status) => Err(status.code()),
+        };
+        assert_eq!(got, want);
+    }
+}
+
 #[tokio::test]
 async fn an_error_keeps_its_status_its_message_and_its_trailers() {
     let waypoint = chain().await;
@@ -237,11 +287,7 @@ async fn what_the_proxy_answers_itself_is_a_grpc_status() {
         "rules: [{backendRefs",
         "rules: [{matches: [{path: {value: /test.Echo}}], backendRefs",
     );
-    let jwks = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
-    let config = format!(
-        "  config: {{issuers: [{{issuer: https://i.test, algorithms: [EdDSA], jwks: {jwks}}}]}}"
-    );
-    let refused = filter("jwt", "builtin://jwt-auth", &config);
+    let refused = jwt(&issued().0);
     let plain = routed + &service("echo", "grpc", nobody);
     let elsewhere = PathAndQuery::from_static("/test.Other/Talk");
     for (resources, path, code) in [

@@ -13,6 +13,7 @@ mod origin;
 
 mod bodies;
 mod grpc;
+mod http2_threads;
 mod hygiene;
 
 mod routing;
