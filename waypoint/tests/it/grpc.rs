@@ -236,6 +236,7 @@ async fn a_stream_that_bears_a_token_passes_the_three_filters() {
             let value = format!("Bearer {token}").parse().unwrap();
             asked.metadata_mut().insert("authorization", value);
         }
+        client.ready().await.unwrap();
         let got = match client.streaming(asked, method(), Codec::default()).await {
             Ok(answer) => {
                 let notes: Streaming<Note> = answer.into_inner();
