@@ -396,8 +396,7 @@ impl Client {
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let mut request =
-            request.map(|body| body.map_err(|error| std::io::Error::other(error)).boxed_unsync());
+        let mut request = request.map(|body| body.map_err(std::io::Error::other).boxed_unsync());
         let answer = match self {
             Self::Http1(sender) => {
                 let mut sender = sender.lock().await;
