@@ -46,7 +46,6 @@ impl Records {
     /// Records a request that the codec refused before there was one: the check's name, and
     /// nothing that the peer sent.
     pub fn refused(self: &Arc<Self>, refusal: &Refusal, connection: &ConnectionInfo) {
-        self.metrics.refused(refusal.name());
         let connection = Arc::new(connection.clone());
         let mut record = Record::blank(self, &connection, Version::HTTP_11);
         record.status = refusal.status().as_u16();
@@ -57,6 +56,11 @@ impl Records {
     fn write(&self, record: &Record) {
         let duration = record.started.elapsed();
         self.metrics.request(record, duration);
+        // A body's refusal comes when it is read: its request has a record of its own by then.
+        let refused = || Refusal::ALL.iter().any(|refusal| refusal.name() == record.details);
+        if record.flag == "DPE" && refused() {
+            self.metrics.refused(record.details);
+        }
         if let Some((log, format)) = &self.log {
             log.write(|out| line::write(out, *format, record, duration));
         }

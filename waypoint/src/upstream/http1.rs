@@ -26,8 +26,8 @@ use super::balance::{Endpoint, Outstanding};
 use super::pool::Lease;
 use super::retry::{self, Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, connect, head};
-use upload::Upload;
 use crate::codec::body::{Body, BodyError};
+use upload::Upload;
 
 /// What hyper may hold of one response that nobody has taken yet, the head included. A head that
 /// is larger is malformed; a body waits in the socket.

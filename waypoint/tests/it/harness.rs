@@ -247,7 +247,8 @@ pub(crate) async fn send_http2(
     answer
 }
 
-async fn whole(answer: Response<hyper::body::Incoming>) -> Response<Bytes> {
+/// Reads the whole body of an answer.
+pub(crate) async fn whole(answer: Response<hyper::body::Incoming>) -> Response<Bytes> {
     let (parts, body) = answer.into_parts();
     let body = timeout(PATIENCE, body.collect()).await.expect("in time").expect("a whole body");
     Response::from_parts(parts, body.to_bytes())

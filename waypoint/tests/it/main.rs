@@ -4,6 +4,7 @@
 //! with resources from a string; [`harness`] and [`origin`] hold what they share.
 
 #![allow(clippy::disallowed_methods, reason = "what tests spawn ends with their runtime")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(
     clippy::unwrap_used,
     reason = "helpers too are part of a test: one that cannot go on ends"
@@ -13,6 +14,7 @@ mod client;
 mod guests;
 mod harness;
 mod origin;
+mod streams;
 
 mod bundled;
 mod callout;
@@ -27,3 +29,11 @@ mod drain_process;
 mod generations;
 mod operate;
 mod reload;
+
+mod bodies;
+mod grpc;
+mod http2_threads;
+mod hygiene;
+mod routing;
+mod tls;
+mod websocket;

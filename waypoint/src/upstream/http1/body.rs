@@ -104,7 +104,8 @@ impl Http1Body {
         }
         if self.rest.is_some() {
             let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-            return polled.map(|frame| frame.map(|frame| frame.map_err(|error| body_error(&error))));
+            return polled
+                .map(|frame| frame.map(|frame| frame.map_err(|error| body_error(&error))));
         }
         let mut polled = poll_quietly(&mut self.incoming);
         if polled.is_pending()

@@ -1,0 +1,129 @@
+//! WebSocket: the upgrade passes, and what follows goes both ways.
+
+use http::{Method, StatusCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::{PATIENCE, Waypoint, filter, gateway_to, service};
+use crate::origin::{Origin, Speaks};
+use crate::streams::{Client, exchange, read_head, request_with, serve_raw};
+
+const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// An origin that switches, says hello in the same packet, and then gives back every byte.
+async fn echo() -> String {
+    let address = serve_raw(|mut stream| async move {
+        let head = read_head(&mut stream).await.to_ascii_lowercase();
+        assert!(head.contains("connection: upgrade\r\n"), "{head}");
+        assert!(head.contains("upgrade: websocket\r\n"), "{head}");
+        assert!(head.contains("sec-websocket-key: dghlihnhbxbszsbub25jzq==\r\n"), "{head}");
+        let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+            Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nhello";
+        stream.write_all(switch).await.expect("written");
+        let (mut read, mut write) = stream.split();
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    })
+    .await;
+    gateway_to("origin") + &service("origin", "http", address)
+}
+
+/// Upgrades, sending `early` in the same packet, and reads the origin's hello.
+async fn upgraded(waypoint: &Waypoint, early: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(waypoint.http()).await.expect("a connection");
+    stream.write_all(&[UPGRADE.as_bytes(), early].concat()).await.expect("written");
+    let head = read_head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let lower = head.to_ascii_lowercase();
+    assert!(lower.contains("connection: upgrade\r\n"), "{head}");
+    assert!(lower.contains("upgrade: websocket\r\n"), "{head}");
+    assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+    assert_eq!(read(&mut stream, 5).await, b"hello");
+    stream
+}
+
+async fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    timeout(PATIENCE, stream.read_exact(&mut bytes)).await.expect("in time").expect("bytes");
+    bytes
+}
+
+#[tokio::test]
+async fn bytes_go_both_ways_after_an_upgrade() {
+    let waypoint = Waypoint::start(&echo().await).await;
+    let mut stream = upgraded(&waypoint, b"early").await;
+
+    assert_eq!(read(&mut stream, 5).await, b"early");
+    let long = b"0123456789abcdef".repeat(16 << 10);
+    let (mut from, mut to) = stream.split();
+    let (wrote, got) = tokio::join!(to.write_all(&long), async {
+        let mut got = vec![0; long.len()];
+        timeout(PATIENCE, from.read_exact(&mut got)).await.expect("in time").expect("bytes");
+        got
+    });
+    wrote.expect("written");
+    assert!(got == long);
+
+    stream.shutdown().await.expect("shut down");
+    let mut rest = Vec::new();
+    let closed = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("in time");
+    assert_eq!((closed.expect("closed"), &rest[..]), (0, &b""[..]));
+    let record = waypoint.record(|record| record["path"] == "/chat").await;
+    assert_eq!(record["response_code"], 101);
+}
+
+#[tokio::test]
+async fn an_upgrade_passes_a_filter_chain() {
+    let redact = filter("redact", "builtin://pii-redact", "  config: {entities: [email]}");
+    let waypoint = Waypoint::start(&(echo().await + &redact)).await;
+    let mut stream = upgraded(&waypoint, b"").await;
+    stream.write_all(b"ping").await.expect("written");
+    assert_eq!(read(&mut stream, 4).await, b"ping");
+}
+
+#[tokio::test]
+async fn a_refused_upgrade_is_an_answer_like_any_other() {
+    let origin = Origin::start(Speaks::Http1, |_| {
+        let mut answer = http::Response::new("not here".into());
+        *answer.status_mut() = StatusCode::FORBIDDEN;
+        answer
+    })
+    .await;
+    let resources = gateway_to("origin") + &service("origin", "http", origin.address);
+    let waypoint = Waypoint::start(&resources).await;
+    let second = "GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answers = exchange(waypoint.http(), (UPGRADE.to_owned() + second).as_bytes()).await;
+    let answers = String::from_utf8(answers).expect("text");
+    assert_eq!(answers.matches("HTTP/1.1 403").count(), 2, "{answers}");
+    assert_eq!(answers.matches("not here").count(), 2, "{answers}");
+}
+
+#[tokio::test]
+async fn a_service_of_http2_has_no_upgrade() {
+    let origin = Origin::named(Speaks::Http2, "origin").await;
+    let resources = gateway_to("origin") + &service("origin", "kubernetes.io/h2c", origin.address);
+    let waypoint = Waypoint::start(&resources).await;
+    let mut stream = TcpStream::connect(waypoint.http()).await.expect("a connection");
+    stream.write_all(UPGRADE.as_bytes()).await.expect("written");
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 501 "));
+}
+
+#[tokio::test]
+async fn a_websocket_stays_open_across_reloads() {
+    let resources = echo().await;
+    let waypoint = Waypoint::start(&resources).await;
+    let mut stream = upgraded(&waypoint, b"").await;
+    let other = Origin::named(Speaks::Http1, "other").await;
+    let elsewhere = gateway_to("other") + &service("other", "http", other.address);
+    for (reload, resources) in [&elsewhere, &resources, &elsewhere].into_iter().enumerate() {
+        waypoint.reload(resources).await;
+        let text = format!("after {reload}");
+        stream.write_all(text.as_bytes()).await.expect("written");
+        assert_eq!(read(&mut stream, text.len()).await, text.as_bytes());
+    }
+    let client = Client::connect(waypoint.http(), Speaks::Http1).await;
+    let answer = client.fetch(request_with(Method::GET, "/", &[])).await;
+    assert_eq!(&answer.body()[..], b"other", "new requests see the new resources");
+}
