@@ -66,7 +66,9 @@ impl LogHandle {
 fn parse(filter: &str) -> Result<EnvFilter, LogFilterError> {
     for part in filter.split(',') {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-        if level.parse::<LevelFilter>().is_err() || part.starts_with('=') {
+        // Nothing at all would be read as `error`.
+        let missing = level.is_empty() || part.starts_with('=');
+        if missing || level.parse::<LevelFilter>().is_err() {
             return Err(LogFilterError::Level { part: part.to_owned() });
         }
     }
