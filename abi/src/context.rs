@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, futures::Notified};
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
 use crate::{
     flow::Side,
@@ -98,14 +101,19 @@ impl Effect {
 // === impl Context ===
 
 impl Context {
-    pub(crate) fn new(id: u32, attributes: Arc<dyn Attributes>, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        id: u32,
+        attributes: Arc<dyn Attributes>,
+        limits: &Limits,
+    ) -> Self {
         let refill = limits.stream_cpu_per_second;
         Self {
             id,
             attributes,
             state: Mutex::default(),
-            cpu: Bucket::new(refill, refill),
-            wall: Bucket::new(limits.stream_wall, refill * 2),
+            cpu: Bucket::new(now, refill, refill),
+            wall: Bucket::new(now, limits.stream_wall, refill * 2),
             done: Notify::new(),
             wake: [Notify::new(), Notify::new()],
             body_limit: limits.buffered_body_bytes,

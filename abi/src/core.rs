@@ -61,6 +61,7 @@ impl Core {
         shared: Arc<Shared>,
         host: Arc<dyn Host>,
     ) -> Self {
+        let began = Instant::now();
         let share = SHARE_WINDOW.mul_f64(spec.limits.cpu_share.clamp(0.001, 1_024.0));
         let allowed = Allowed::new(spec.capabilities.as_ref());
         let hooks = spec.capabilities.as_ref().map_or(module.hooks(), |names| {
@@ -72,11 +73,11 @@ impl Core {
             shared,
             host,
             counters: Counters::default(),
-            share: Bucket::new(share, share),
+            share: Bucket::new(began, share, share),
             callouts: AtomicU32::new(0),
             ready: watch::Sender::new(Readiness::Unsaid),
-            began: Instant::now(),
-            log: Mutex::new(LogWindow { began: Instant::now(), lines: 0, dropped: 0 }),
+            began,
+            log: Mutex::new(LogWindow { began, lines: 0, dropped: 0 }),
             warned: Mutex::default(),
             module,
             spec,

@@ -16,57 +16,19 @@
 //!
 //! Envoy's filter states (`FilterHeadersStatus`, `FilterDataStatus`), with the differences above.
 
-use bytes::{Bytes, BytesMut};
+mod action;
+mod chunks;
+
+use bytes::Bytes;
+
+pub(crate) use self::action::{BodyAction, HeadAction};
+use self::chunks::{append, concat};
 
 use crate::{
     headers::Headers,
     outcome::{Flow, Held},
     spec::Bodies,
 };
-
-/// What a headers callback asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HeadAction {
-    Continue,
-    /// Hold the head; whether body callbacks run meanwhile is the operator's choice.
-    Pause,
-    /// Hold the head and let nothing come.
-    StopAll,
-}
-
-/// What a body or trailers callback asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyAction {
-    Continue,
-    /// Keep what was seen and show it again with what comes.
-    Buffer,
-    /// As `Buffer`, but stop the sender at the bound instead of failing.
-    Watermark,
-    /// Forget what was seen.
-    Discard,
-}
-
-impl HeadAction {
-    /// 2 is Envoy's long removed `ContinueAndEndStream`, here a plain `Continue`.
-    pub(crate) fn from_wire(action: u32) -> Self {
-        match action {
-            0 | 2 => Self::Continue,
-            1 => Self::Pause,
-            _ => Self::StopAll,
-        }
-    }
-}
-
-impl BodyAction {
-    pub(crate) fn from_wire(action: u32) -> Self {
-        match action {
-            0 => Self::Continue,
-            1 => Self::Buffer,
-            2 => Self::Watermark,
-            _ => Self::Discard,
-        }
-    }
-}
 
 /// Where a head or trailers are on their way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -400,41 +362,6 @@ impl Side {
             head: out.head.or(original.head),
             body: concat(body),
             trailers: out.trailers.or(original.trailers),
-        }
-    }
-}
-
-/// Appends without copying what was accumulated before, if nobody else holds it.
-fn append(window: Bytes, chunk: Bytes) -> Bytes {
-    if window.is_empty() {
-        return chunk;
-    }
-    if chunk.is_empty() {
-        return window;
-    }
-    let mut grown = match window.try_into_mut() {
-        Ok(unique) => unique,
-        Err(shared) => {
-            let mut copy = BytesMut::with_capacity(2 * (shared.len() + chunk.len()));
-            copy.extend_from_slice(&shared);
-            copy
-        }
-    };
-    grown.extend_from_slice(&chunk);
-    grown.freeze()
-}
-
-fn concat(mut parts: Vec<Bytes>) -> Bytes {
-    parts.retain(|part| !part.is_empty());
-    match parts.len() {
-        0 => Bytes::new(),
-        1 => parts.swap_remove(0),
-        _ => {
-            let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-            for part in parts {
-                all.extend_from_slice(&part);
-            }
-            all.freeze()
         }
     }
 }

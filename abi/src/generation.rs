@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::{
     context::Context,
     core::{Core, Readiness},
@@ -108,12 +110,13 @@ impl Generation {
             core.counters.fault(&kind);
             Fault { kind, held: Held::default() }
         };
-        if core.share.is_full() {
+        let now = Instant::now();
+        if core.share.is_full(now) {
             return Err(refused(FaultKind::CpuShare));
         }
         let place = self.pool.place().await.map_err(refused)?;
         let id = place.vm().next_id();
-        let context = Context::new(id, attributes, &core.spec.limits);
+        let context = Context::new(now, id, attributes, &core.spec.limits);
         Ok(Stream::new(place, Arc::new(context)))
     }
 

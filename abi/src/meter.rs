@@ -30,6 +30,8 @@ pub(crate) struct Meter {
     /// Nanoseconds since `epoch` at which the callback, and its current poll, began.
     call_began: AtomicU64,
     poll_began: AtomicU64,
+    /// When the last poll returned.
+    poll_ended: AtomicU64,
     /// The thread's CPU clock when the poll began or the last tick hit; `UNREAD` before a tick.
     cpu_read: AtomicU64,
     /// Ticks that have hit in this callback.
@@ -47,41 +49,51 @@ impl Meter {
             epoch: Instant::now(),
             call_began: AtomicU64::new(0),
             poll_began: AtomicU64::new(0),
+            poll_ended: AtomicU64::new(0),
             cpu_read: AtomicU64::new(UNREAD),
             ticks: AtomicU64::new(0),
             charged: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn begin_call(&self) {
-        self.call_began.store(self.now(), Relaxed);
+    fn begin_call(&self, now: Instant) {
+        let now = self.since_epoch(now);
+        self.call_began.store(now, Relaxed);
+        self.poll_ended.store(now, Relaxed);
         self.ticks.store(0, Relaxed);
         self.charged.store(0, Relaxed);
-        self.cpu_read.store(UNREAD, Relaxed);
     }
 
     fn begin_poll(&self) {
-        self.poll_began.store(self.now(), Relaxed);
-        let read = if self.ticks.load(Relaxed) == 0 { UNREAD } else { thread_cpu_ns() };
-        self.cpu_read.store(read, Relaxed);
+        if self.ticks.load(Relaxed) == 0 {
+            // The first poll follows the call's beginning at once, and no other comes before a
+            // tick: a guest waits for nothing else.
+            self.poll_began.store(self.poll_ended.load(Relaxed), Relaxed);
+            self.cpu_read.store(UNREAD, Relaxed);
+        } else {
+            self.poll_began.store(self.now(), Relaxed);
+            self.cpu_read.store(thread_cpu_ns(), Relaxed);
+        }
     }
 
     /// What followed the last tick, or the whole poll, is short: its wall time stands for it.
     fn end_poll(&self) {
-        self.charge_wall_of_poll();
+        let now = self.now();
+        self.poll_ended.store(now, Relaxed);
+        self.charge_wall_of_poll(now);
     }
 
     /// Called from the guest at a tick.
     pub(crate) fn tick(&self) {
-        let cpu = thread_cpu_ns();
+        let (cpu, now) = (thread_cpu_ns(), self.now());
         match self.cpu_read.swap(cpu, Relaxed) {
-            UNREAD => self.charge_wall_of_poll(),
+            UNREAD => self.charge_wall_of_poll(now),
             before => {
                 self.charged.fetch_add(cpu.saturating_sub(before), Relaxed);
             }
         }
         self.ticks.fetch_add(1, Relaxed);
-        self.poll_began.store(self.now(), Relaxed);
+        self.poll_began.store(now, Relaxed);
     }
 
     /// What the callback was charged so far.
@@ -89,18 +101,32 @@ impl Meter {
         Duration::from_nanos(self.charged.load(Relaxed))
     }
 
-    /// How long the callback has taken, waiting for the CPU included.
+    /// How long the callback has taken by now, waiting for the CPU included.
     pub(crate) fn wall(&self) -> Duration {
-        Duration::from_nanos(self.now().saturating_sub(self.call_began.load(Relaxed)))
+        self.since_call(self.now())
     }
 
-    fn charge_wall_of_poll(&self) {
-        let wall = self.now().saturating_sub(self.poll_began.load(Relaxed));
+    /// When the callback returned, and how long it took.
+    pub(crate) fn ended(&self) -> (Instant, Duration) {
+        let ended = self.poll_ended.load(Relaxed);
+        (self.epoch + Duration::from_nanos(ended), self.since_call(ended))
+    }
+
+    fn since_call(&self, now: u64) -> Duration {
+        Duration::from_nanos(now.saturating_sub(self.call_began.load(Relaxed)))
+    }
+
+    fn charge_wall_of_poll(&self, now: u64) {
+        let wall = now.saturating_sub(self.poll_began.load(Relaxed));
         self.charged.fetch_add(wall.min(TICK_NS), Relaxed);
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(UNREAD)
+        self.since_epoch(Instant::now())
+    }
+
+    fn since_epoch(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(UNREAD)
     }
 }
 
@@ -120,8 +146,8 @@ pin_project_lite::pin_project! {
 }
 
 impl<F> Metered<F> {
-    pub(crate) fn new(meter: &Arc<Meter>, call: F) -> Self {
-        meter.begin_call();
+    pub(crate) fn new(meter: &Arc<Meter>, now: Instant, call: F) -> Self {
+        meter.begin_call(now);
         Self { call, meter: Arc::clone(meter) }
     }
 }
@@ -151,35 +177,34 @@ struct Level {
 }
 
 impl Bucket {
-    pub(crate) fn new(capacity: Duration, leak_per_second: Duration) -> Self {
+    pub(crate) fn new(now: Instant, capacity: Duration, leak_per_second: Duration) -> Self {
         Self {
-            level: Mutex::new(Level { ns: 0.0, at: Instant::now() }),
+            level: Mutex::new(Level { ns: 0.0, at: now }),
             capacity_ns: capacity.as_secs_f64() * 1e9,
             leak_per_second_ns: leak_per_second.as_secs_f64() * 1e9,
         }
     }
 
-    pub(crate) fn charge(&self, use_: Duration) {
+    pub(crate) fn charge(&self, now: Instant, used: Duration) {
         let mut level = self.level.lock();
-        self.leak(&mut level);
-        level.ns += use_.as_secs_f64() * 1e9;
+        self.leak(&mut level, now);
+        level.ns += used.as_secs_f64() * 1e9;
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.room().is_zero()
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.room(now).is_zero()
     }
 
     /// What may still be used before the bucket is full.
-    pub(crate) fn room(&self) -> Duration {
+    pub(crate) fn room(&self, now: Instant) -> Duration {
         let mut level = self.level.lock();
-        self.leak(&mut level);
+        self.leak(&mut level, now);
         Duration::from_secs_f64((self.capacity_ns - level.ns).max(0.0) / 1e9)
     }
 
-    fn leak(&self, level: &mut Level) {
-        let now = Instant::now();
-        let leaked = now.duration_since(level.at).as_secs_f64() * self.leak_per_second_ns;
-        level.ns = (level.ns - leaked).max(0.0);
-        level.at = now;
+    fn leak(&self, level: &mut Level, now: Instant) {
+        let since = now.saturating_duration_since(level.at).as_secs_f64();
+        level.ns = (level.ns - since * self.leak_per_second_ns).max(0.0);
+        level.at = level.at.max(now);
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use wasmtime::{Instance, PoolConcurrencyLimitError, Store, Trap};
 
 use crate::{
@@ -53,9 +54,9 @@ async fn instantiate(core: &Arc<Core>, vm: &Arc<Vm>) -> Result<Live, StartError>
     store.set_epoch_deadline(1);
     let meter = Arc::clone(&store.data().meter);
     let ticking = engine.ticker().running();
-    let instantiated = Metered::new(&meter, link(&core.module, &mut store)).await;
+    let instantiated = Metered::new(&meter, Instant::now(), link(&core.module, &mut store)).await;
     drop(ticking);
-    core.share.charge(meter.charged());
+    core.share.charge(meter.ended().0, meter.charged());
     let instance = instantiated.map_err(|error| refused(&error))?;
     let memory = instance.get_memory(&mut store, MEMORY);
     store.data_mut().memory = memory;

@@ -23,7 +23,7 @@ use crate::{
     core::Core,
     exports::Exports,
     host::HttpCallAnswer,
-    meter::Metered,
+    meter::{Meter, Metered},
     outcome::FaultKind,
     pairs::PAIRS_MAX,
     pool::Pool,
@@ -246,11 +246,12 @@ impl Guard {
         let Some(func) = select(&live.exports) else { return Ok(None) };
         let core = Arc::clone(&self.vm.core);
         let limits = &core.spec.limits;
+        let now = Instant::now();
         let callback = Callback {
             name: call.name,
             kind: call.kind,
             cpu: if call.kind.is_start() { START_CPU_MAX } else { limits.callback_cpu },
-            wall: call.stream.as_ref().map(|context| context.wall.room()),
+            wall: call.stream.as_ref().map(|context| context.wall.room(now)),
         };
         let stream = call.stream.clone();
         let meter = Arc::clone(&live.store.data().meter);
@@ -258,10 +259,10 @@ impl Guard {
         live.store.set_epoch_deadline(1);
         self.running = true;
         let ticking = core.module.engine().ticker().running();
-        let called = Metered::new(&meter, func.call_async(&mut live.store, params)).await;
+        let called = Metered::new(&meter, now, func.call_async(&mut live.store, params)).await;
         drop(ticking);
         self.running = false;
-        charge(&core, stream.as_deref(), meter.charged(), meter.wall());
+        charge(&core, stream.as_deref(), &meter);
         called.map(Some).map_err(|error| self.fail(call.name, &error))
     }
 
@@ -316,13 +317,15 @@ impl Drop for Guard {
     }
 }
 
-fn charge(core: &Core, stream: Option<&Context>, cpu: Duration, wall: Duration) {
-    core.share.charge(cpu);
+fn charge(core: &Core, stream: Option<&Context>, meter: &Meter) {
+    let (now, wall) = meter.ended();
+    let cpu = meter.charged();
+    core.share.charge(now, cpu);
     core.counters.calls.fetch_add(1, Relaxed);
     core.counters.guest_ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(0), Relaxed);
     if let Some(context) = stream {
-        context.cpu.charge(cpu);
-        context.wall.charge(wall);
+        context.cpu.charge(now, cpu);
+        context.wall.charge(now, wall);
     }
 }
 

@@ -185,7 +185,10 @@ fn print(state: &mut VmState, stream: usize, level: LogLevel, text: &[u8]) {
         line.extend_from_slice(&piece[..piece.len().min(room)]);
         let Some(next) = pieces.next() else { return };
         let line = std::mem::take(line);
-        state.core.guest_log(level, &line);
+        // Runtimes print an empty line before a panic.
+        if !line.is_empty() {
+            state.core.guest_log(level, &line);
+        }
         piece = next;
     }
 }

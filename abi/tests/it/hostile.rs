@@ -1,8 +1,9 @@
 //! One misbehaving guest for each limit.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 use waypoint_abi::{Direction, Fault, FaultKind, FilterSpec, Flow, Limits, LogLevel, Outcome};
 
 use crate::support::{filter, get, open, request, spec, started};
