@@ -14,8 +14,8 @@ pub struct Limits {
     ///
     /// [`FaultKind::Deadline`]: crate::FaultKind::Deadline
     pub callback_cpu: Duration,
-    /// CPU time of one stream's callbacks in a second. Past it the stream's next callback is
-    /// refused: [`FaultKind::StreamCpu`](crate::FaultKind::StreamCpu).
+    /// CPU time of one stream's callbacks in a second. Past it a body waits until there is room, so
+    /// that it comes slower; a head is refused: [`FaultKind::StreamCpu`](crate::FaultKind::StreamCpu).
     pub stream_cpu_per_second: Duration,
     /// Wall time of one stream's callbacks, waiting for the CPU included; what was used comes
     /// back at twice `stream_cpu_per_second`. Past it the VM is ended:

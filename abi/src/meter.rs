@@ -164,6 +164,9 @@ impl<F: Future> Future for Metered<F> {
     }
 }
 
+/// How full a full bucket may still be when work that waits for room goes on.
+const PACED_LEVEL: f64 = 0.8;
+
 /// A bucket that fills with use and leaks with time: "so much in any second".
 pub(crate) struct Bucket {
     level: Mutex<Level>,
@@ -200,6 +203,23 @@ impl Bucket {
         let mut level = self.level.lock();
         self.leak(&mut level, now);
         Duration::from_secs_f64((self.capacity_ns - level.ns).max(0.0) / 1e9)
+    }
+
+    /// Resolves when some of the bucket is free again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it changes nothing.
+    pub(crate) async fn until_room(&self) {
+        let now = Instant::now();
+        let room = self.room(now).as_secs_f64() * 1e9;
+        if room > 0.0 {
+            return;
+        }
+        let level = self.level.lock().ns;
+        let excess = level - self.capacity_ns * PACED_LEVEL;
+        tokio::time::sleep_until(now + Duration::from_secs_f64(excess / self.leak_per_second_ns))
+            .await;
     }
 
     fn leak(&self, level: &mut Level, now: Instant) {

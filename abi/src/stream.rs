@@ -165,6 +165,8 @@ impl Open {
     async fn feed(&self, direction: Direction, given: Given) -> Result<Outcome, Fault> {
         if !matches!(given, Given::Head(..)) {
             self.context.until_fed(direction).await;
+            // A body waits its turn: it comes slower, where a head would be refused.
+            self.context.cpu.until_room().await;
         }
         let ended = self.context.state.lock().ended(direction);
         if let Some(ended) = ended {

@@ -469,11 +469,4 @@ impl Waypoint {
         let logged = self.stderr.until(wanted).await;
         assert!(logged, "not logged so:\n{}", self.stderr.text());
     }
-
-    /// Everything printed up to the access log's line with `text`.
-    pub(crate) async fn printed_until(&self, text: &str) -> String {
-        let found = self.stdout.find(|line| line.contains(text)).await;
-        assert!(found.is_some(), "{text:?} was not recorded:\n{}", self.stdout.text());
-        self.printed()
-    }
 }

@@ -98,7 +98,7 @@ async fn a_harmed_vm_is_replaced_at_once_for_requests_that_do_no_harm() {
     assert_eq!(origin.seen().len(), 6);
     let starts =
         series(&waypoint, "waypoint_filter_vm_starts_total{filter=\"default/trap\"}").await;
-    assert_eq!(starts, 2);
+    assert!(starts >= 2, "{starts}");
 }
 
 #[tokio::test]
@@ -387,7 +387,7 @@ async fn a_filter_over_its_share_of_the_cpu_is_refused_until_it_has_rested() {
 }
 
 #[tokio::test]
-async fn a_stream_that_costs_too_much_ends_alone() {
+async fn a_body_that_costs_too_much_comes_slower_and_comes_whole() {
     let (dir, origin) = (TempDir::new().unwrap(), Origin::echo(Speaks::Http1).await);
     let slow = burn(8) + "(i32.const 0)";
     let module = Guest::default().on("request_body", &slow).write(dir.path(), "slow");
@@ -395,15 +395,13 @@ async fn a_stream_that_costs_too_much_ends_alone() {
         + &service("origin", "http", origin.address)
         + &filter("slow", &module, "  limits: {cpuShare: 1}");
     let waypoint = Waypoint::start(&resources).await;
-    let large = "b".repeat(1_000_000);
+    // Ten pieces of 8 ms: more than the 50 ms that a stream may use at once.
+    let large = "b".repeat(160_000);
 
     let answer = send_http1(waypoint.http(), post_with("/", &large, &[])).await;
 
-    assert_eq!(answer.status(), 503);
-    let record = waypoint.record(|record| record["response_code"] == 503).await;
-    assert_eq!(record["response_code_details"], "filter_stream_cpu");
-    assert_eq!(failures(&waypoint, "slow", "stream_cpu").await, 1);
-    // Its VM lives on and serves the others.
+    assert_eq!((answer.status().as_u16(), answer.body().len()), (200, large.len()));
+    let record = waypoint.record(|record| record["response_code"] == 200).await;
+    assert!(record["duration"].as_u64().unwrap() >= 500, "{record}");
     assert_eq!(ended(&waypoint, "slow").await, 0);
-    assert_eq!(status(waypoint.http(), post_with("/", "small", &[])).await, 200);
 }

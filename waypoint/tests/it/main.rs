@@ -4,7 +4,6 @@
 //! with resources from a string; [`harness`] and [`origin`] hold what they share.
 
 #![allow(clippy::disallowed_methods, reason = "what tests spawn ends with their runtime")]
-#![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(
     clippy::unwrap_used,
     reason = "helpers too are part of a test: one that cannot go on ends"
