@@ -4,6 +4,8 @@
 //! for ever, so the inner one has its own, beside it. And whatever the outer cargo, clippy or a
 //! coverage tool put into the environment would leak into the guests, so it starts from a clean one.
 
+mod exports;
+
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -14,6 +16,20 @@ const TARGET: &str = "wasm32-wasip1";
 
 /// The filters' folders, which are also their names.
 const FILTERS: [&str; 3] = ["jwt-auth", "payload-router", "pii-redact"];
+
+/// The stream callbacks that each implements, in the order of [`FILTERS`].
+const CALLBACKS: [&[&str]; 3] = [
+    &["proxy_on_request_headers"],
+    &["proxy_on_request_headers", "proxy_on_request_body", "proxy_on_request_trailers"],
+    &[
+        "proxy_on_request_headers",
+        "proxy_on_request_body",
+        "proxy_on_request_trailers",
+        "proxy_on_response_headers",
+        "proxy_on_response_body",
+        "proxy_on_response_trailers",
+    ],
+];
 
 /// What of `CARGO_*` describes the machine, not the build that is running.
 const KEPT: [&str; 6] = [
@@ -61,12 +77,15 @@ fn build() -> Result<(), String> {
     run_cargo(&workspace, &target_dir)?;
 
     let built = target_dir.join(TARGET).join("guest");
-    for filter in FILTERS {
+    for (filter, callbacks) in FILTERS.into_iter().zip(CALLBACKS) {
         let from = built.join(format!("waypoint_filter_{}.wasm", filter.replace('-', "_")));
         let to = out_dir.join(format!("{filter}.wasm"));
-        fs::copy(&from, &to).map_err(|error| {
-            format!("cannot copy {} to {}: {error}", from.display(), to.display())
-        })?;
+        let module =
+            fs::read(&from).map_err(|error| format!("cannot read {}: {error}", from.display()))?;
+        let module = exports::keep(&module, callbacks)
+            .ok_or_else(|| format!("{} is not a module", from.display()))?;
+        fs::write(&to, module)
+            .map_err(|error| format!("cannot write {}: {error}", to.display()))?;
     }
     Ok(())
 }
@@ -85,6 +104,7 @@ fn watch(workspace: &Path) {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=exports.rs");
 }
 
 fn require_target() -> Result<(), String> {

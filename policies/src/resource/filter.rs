@@ -208,7 +208,8 @@ pub(crate) struct Limits {
     /// HTTP calls that one stream may make.
     #[schemars(range(min = 0, max = 10_000))]
     pub callouts_per_stream: Option<u32>,
-    /// How long `bodies: BeforeHeaders` may hold the headers, for example `5s`.
+    /// How long the headers may be held, for the body (`bodies: BeforeHeaders`) or for a callout,
+    /// for example `5s`. Unset: 5s for the body, 60s for a callout.
     pub body_wait: Option<Parsed<GatewayDuration>>,
 }
 

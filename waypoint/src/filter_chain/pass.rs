@@ -11,7 +11,8 @@ use super::{Attached, Exchange, Interruption, InterruptionSlot};
 use crate::codec::body::BodyError;
 use crate::error::RequestError;
 
-/// How long a filter may hold a head for a callout or a timer; past it, the failure policy.
+/// How long a filter may hold a head for a callout or a timer, unless it sets `bodyWait`; past it,
+/// the failure policy.
 pub(crate) const HOLD_MAX: Duration = Duration::from_secs(60);
 /// How long a filter with `bodies: BeforeHeaders` may wait for the body, unless it sets another.
 pub(crate) const BODY_WAIT_DEFAULT: Duration = Duration::from_secs(5);
@@ -79,7 +80,9 @@ async fn settle(
     first: Result<Outcome, Fault>,
 ) -> Result<(), Interruption> {
     let started = Instant::now();
-    let body_wait = attached.filter.config.limits.body_wait.unwrap_or(BODY_WAIT_DEFAULT);
+    let set = attached.filter.config.limits.body_wait;
+    let (body_wait, hold_until) =
+        (set.unwrap_or(BODY_WAIT_DEFAULT), started + set.unwrap_or(HOLD_MAX));
     let mut fed_all = exchange.ended;
     let mut next = first;
     loop {
@@ -103,8 +106,8 @@ async fn settle(
             Flow::Reset => {
                 return Err(RequestError::FilterReset { filter: attached.name.to_string() }.into());
             }
-            Flow::Hold => hold(attached, direction, started + HOLD_MAX).await,
-            Flow::Buffer if fed_all => hold(attached, direction, started + HOLD_MAX).await,
+            Flow::Hold => hold(attached, direction, hold_until).await,
+            Flow::Buffer if fed_all => hold(attached, direction, hold_until).await,
             Flow::Buffer => {
                 let until = started + body_wait;
                 let fed = timeout_at(until, feed(attached, direction, exchange, &mut fed_all));

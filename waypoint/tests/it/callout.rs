@@ -278,11 +278,9 @@ async fn a_drain_waits_for_a_request_in_its_callout() {
     assert!(ended.success(), "{ended}");
 }
 
-/// The bound is a minute, so this test takes one.
 #[tokio::test]
-#[ignore = "takes a minute: cargo test -- --ignored"]
 async fn a_request_that_a_filter_pauses_for_ever_is_ended_by_the_bound() {
-    let scene = scene(Guest::on_request("(i32.const 1)"), "").await;
+    let scene = scene(Guest::on_request("(i32.const 1)"), "  limits: {bodyWait: 500ms}").await;
     let stuck = get_with("/", &[]);
 
     let answer = timeout(Duration::from_secs(90), status(scene.waypoint.http(), stuck)).await;

@@ -393,15 +393,15 @@ async fn a_body_that_costs_too_much_comes_slower_and_comes_whole() {
     let module = Guest::default().on("request_body", &slow).write(dir.path(), "slow");
     let resources = gateway_to("origin")
         + &service("origin", "http", origin.address)
-        + &filter("slow", &module, "  limits: {cpuShare: 1}");
+        + &filter("slow", &module, "  limits: {cpuShare: 1, deadline: 25ms}");
     let waypoint = Waypoint::start(&resources).await;
-    // Ten pieces of 8 ms: more than the 50 ms that a stream may use at once.
-    let large = "b".repeat(160_000);
+    // Twenty pieces of 8 ms: more than the 50 ms that a stream may use at once.
+    let large = "b".repeat(320_000);
 
     let answer = send_http1(waypoint.http(), post_with("/", &large, &[])).await;
 
     assert_eq!((answer.status().as_u16(), answer.body().len()), (200, large.len()));
     let record = waypoint.record(|record| record["response_code"] == 200).await;
-    assert!(record["duration"].as_u64().unwrap() >= 500, "{record}");
+    assert!(record["duration"].as_u64().unwrap() >= 300, "{record}");
     assert_eq!(ended(&waypoint, "slow").await, 0);
 }
