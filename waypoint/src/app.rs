@@ -32,8 +32,9 @@ use crate::upstream::{UpstreamLimits, Upstreams};
 
 use sockets::Sockets;
 
-/// VMs of the whole process; past it, a filter that wants one more waits or fails by its policy.
-const VMS_MAX: u32 = 256;
+/// VMs of the whole process; past it, a filter that wants one more waits or fails by its policy. Each
+/// place costs about 60 KiB even while it is empty.
+const VMS_MAX: u32 = 128;
 /// Largest linear memory that a filter may ask for, in bytes.
 const VM_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How long what supports traffic (admin, guests' last callbacks) may take to end after it.
