@@ -160,11 +160,6 @@ impl Chain {
             || self.attached.iter().any(|attached| attached.filter.config.key == *key)
     }
 
-    /// Whether no filter has a context.
-    pub fn is_empty(&self) -> bool {
-        self.attached.is_empty()
-    }
-
     /// Takes the reason for which a filter ended the request's body, if one did.
     pub fn take_interruption(&self) -> Option<Interruption> {
         self.interruption.lock().take()
