@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, Method};
 
 pub(crate) use self::hosts::{HostMap, intersect};
 pub(crate) use self::matching::{Match, PathMatch, TextMatch, covers};
-use crate::model::{Backend, FilterMatch, Hostname, Rule};
+use crate::model::{FilterMatch, Hostname, Rule};
 
 /// What of a request decides its route.
 #[derive(Clone, Copy, Debug)]
@@ -193,13 +193,13 @@ impl TableBuilder {
 }
 
 impl Rule {
-    /// Chooses a backend by weight from an evenly distributed number; `None` when there is no
-    /// backend or all weights are zero: the rule answers 500.
-    pub fn pick(&self, random: u32) -> Option<&Backend> {
+    /// The index of a backend, chosen by weight from an evenly distributed number; `None` when
+    /// there is no backend or all weights are zero: the rule answers 500.
+    pub fn pick(&self, random: u32) -> Option<usize> {
         let total: u64 = self.backends.iter().map(|backend| u64::from(backend.weight)).sum();
         // `random / 2^32` of the total: no division, and no bias worth naming at these sizes.
         let mut point = ((u128::from(random) * u128::from(total)) >> 32) as u64;
-        self.backends.iter().find(|backend| {
+        self.backends.iter().position(|backend| {
             let weight = u64::from(backend.weight);
             let chosen = point < weight;
             point = point.saturating_sub(weight);

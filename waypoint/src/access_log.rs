@@ -97,7 +97,7 @@ pub struct Record {
     pub(crate) received: Arc<AtomicU64>,
     pub(crate) sent: u64,
     pub(crate) route: Option<Arc<str>>,
-    pub(crate) service: Option<ServicePortKey>,
+    pub(crate) service: Option<Arc<ServicePortKey>>,
     pub(crate) upstream: Option<SocketAddr>,
     pub(crate) attempts: u32,
     pub(crate) upstream_time: Option<Duration>,
@@ -157,8 +157,11 @@ impl Record {
         self.started
     }
 
-    /// Takes over what may be shown of a request: call it once all its filters have run.
+    /// Takes over what the access log may show of a request: call it once all its filters have run.
     pub fn show(&mut self, parts: &request::Parts) {
+        if self.sink.log.is_none() {
+            return;
+        }
         let text = |name: &str| {
             let value = parts.headers.get(name)?;
             Some(String::from_utf8_lossy(value.as_bytes()).into_owned())

@@ -18,10 +18,18 @@ mod sending;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::BytesMut;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -71,12 +79,30 @@ pub trait Journey: Clone + Send + Sync + 'static {
 pub struct ConnectionInfo {
     /// The client; an IPv4 address is never written as IPv6.
     pub peer: SocketAddr,
+    /// The client's address as a header value: every request of the connection carries it.
+    pub peer_value: HeaderValue,
     pub local: SocketAddr,
     /// The name of the listener.
     pub entrance: Arc<str>,
     pub tls: Option<TlsInfo>,
     /// Unique in this process.
     pub id: u64,
+}
+
+impl ConnectionInfo {
+    /// A connection with an id of its own.
+    pub fn new(
+        peer: SocketAddr,
+        local: SocketAddr,
+        entrance: Arc<str>,
+        tls: Option<TlsInfo>,
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let peer_value = HeaderValue::from_str(&peer.ip().to_string())
+            .expect("an IP address is a valid header value");
+        Self { peer, peer_value, local, entrance, tls, id }
+    }
 }
 
 /// What the TLS handshake settled.

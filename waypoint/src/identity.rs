@@ -41,25 +41,36 @@ impl TrustedHops {
 ///
 /// RFC 7239 section 8 (security considerations); Envoy's `use_remote_address`.
 pub fn bind(headers: &mut HeaderMap, connection: &ConnectionInfo, trusted: &TrustedHops) {
-    let peer = connection.peer.ip().to_canonical();
-    if trusted.contains(peer) {
-        append_peer(headers, peer);
+    let proto = HeaderValue::from_static(if connection.tls.is_some() { "https" } else { "http" });
+    if !headers.keys().any(may_forge) {
+        headers.insert(FORWARDED_FOR, connection.peer_value.clone());
+        headers.insert(FORWARDED_PROTO, proto);
+        return;
+    }
+    if trusted.contains(connection.peer.ip()) {
+        append_peer(headers, &connection.peer_value);
     } else {
         headers.remove(FORWARDED);
         headers.remove(FORWARDED_HOST);
-        headers.insert(FORWARDED_FOR, address_value(peer));
+        headers.insert(FORWARDED_FOR, connection.peer_value.clone());
         headers.remove(FORWARDED_PROTO);
     }
-    let proto = headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes);
-    if !matches!(proto, Some(b"http" | b"https")) {
-        let made = if connection.tls.is_some() { "https" } else { "http" };
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(made));
+    let kept = headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes);
+    if !matches!(kept, Some(b"http" | b"https")) {
+        headers.insert(FORWARDED_PROTO, proto);
     }
     headers.remove(CLIENT_CERT);
     remove_envoy_headers(headers);
 }
 
-fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
+/// Whether a name may be one of those that are removed or read here. Most requests have none, and
+/// one look at their names is cheaper than a search for each of ours.
+fn may_forge(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded-") || name.starts_with("x-envoy-") || name == "forwarded"
+}
+
+fn append_peer(headers: &mut HeaderMap, peer: &HeaderValue) {
     let mut chain: Vec<u8> = Vec::with_capacity(64);
     for value in headers.get_all(FORWARDED_FOR) {
         if !chain.is_empty() {
@@ -70,13 +81,9 @@ fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
     if !chain.is_empty() {
         chain.extend_from_slice(b", ");
     }
-    chain.extend_from_slice(peer.to_string().as_bytes());
-    let value = HeaderValue::from_bytes(&chain).unwrap_or_else(|_| address_value(peer));
+    chain.extend_from_slice(peer.as_bytes());
+    let value = HeaderValue::from_bytes(&chain).unwrap_or_else(|_| peer.clone());
     headers.insert(FORWARDED_FOR, value);
-}
-
-fn address_value(address: IpAddr) -> HeaderValue {
-    HeaderValue::from_str(&address.to_string()).expect("an IP address is a valid header value")
 }
 
 fn remove_envoy_headers(headers: &mut HeaderMap) {
@@ -95,13 +102,9 @@ mod tests {
     use super::*;
 
     fn connection(peer: &str) -> ConnectionInfo {
-        ConnectionInfo {
-            peer: format!("{peer}:4000").parse().unwrap(),
-            local: "127.0.0.1:80".parse().unwrap(),
-            entrance: "gateway/default/80".into(),
-            tls: None,
-            id: 1,
-        }
+        let peer = format!("{peer}:4000").parse().unwrap();
+        let local = "127.0.0.1:80".parse().unwrap();
+        ConnectionInfo::new(peer, local, "gateway/default/80".into(), None)
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -58,7 +58,7 @@ impl codec::Journey for Journey {
         identity::bind(&mut parts.headers, connection, &self.trusted);
         let ids = trace::bind(&mut parts.headers);
         let mut record = Record::open(&self.records, connection, &parts, &ids);
-        let grpc = is_grpc(&parts.headers);
+        let grpc = record.grpc;
         let body = record.count(body);
 
         let snapshot = self.current.load();
@@ -155,7 +155,7 @@ impl Walk<'_> {
         let sni = self.connection.tls.as_ref().and_then(|tls| tls.sni.as_deref());
         let destination = route::select(self.snapshot, self.entrance, parts, sni, pick)?;
         self.record.route = Some(Arc::clone(&destination.id));
-        self.record.service = Some(destination.service.model.key.clone());
+        self.record.service = Some(Arc::clone(&destination.service.key));
         self.chain.facts().set_route(&destination.id);
         Ok(destination)
     }
@@ -204,14 +204,14 @@ fn edit(parts: &mut request::Parts, destination: &Destination) {
     if let Some(rule) = &destination.rule {
         rule.request_headers.apply(&mut parts.headers);
     }
-    if let Some(backend) = &destination.backend {
+    if let Some(backend) = destination.backend() {
         backend.request_headers.apply(&mut parts.headers);
     }
 }
 
 /// `responseHeaderModifier` of the backend, then of its rule.
 fn edited(mut answer: Response<Body>, destination: &Destination) -> Response<Body> {
-    if let Some(backend) = &destination.backend {
+    if let Some(backend) = destination.backend() {
         backend.response_headers.apply(answer.headers_mut());
     }
     if let Some(rule) = &destination.rule {

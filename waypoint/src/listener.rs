@@ -7,15 +7,7 @@
 
 mod handshake;
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::server::ResolvesServerCert;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
@@ -28,7 +20,7 @@ use tokio::{
 use self::handshake::Handshake;
 pub use self::handshake::HandshakeFailure;
 use crate::{
-    codec::{self, CodecLimits, ConnectionInfo, Io, Journey, Socket, TlsInfo},
+    codec::{self, CodecLimits, ConnectionInfo, Io, Journey, Socket},
     drain::{Closing, Tasks},
 };
 
@@ -199,7 +191,7 @@ impl Accepted {
                 Err(failure) => return (entrance.handshake_failed)(failure, peer),
             },
         };
-        let info = connection_info(peer, local, entrance.name, tls);
+        let info = ConnectionInfo::new(peer, local, entrance.name, tls);
         codec::serve(io, Arc::new(info), &entrance.limits, journey, closing, &tasks).await;
         drop(slot);
     }
@@ -215,15 +207,4 @@ fn prepare(stream: &TcpStream) -> io::Result<(SocketAddr, SocketAddr)> {
 /// An IPv4 address that came through a dual-stack socket, as IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-fn connection_info(
-    peer: SocketAddr,
-    local: SocketAddr,
-    entrance: Arc<str>,
-    tls: Option<TlsInfo>,
-) -> ConnectionInfo {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    ConnectionInfo { peer, local, entrance, tls, id }
 }

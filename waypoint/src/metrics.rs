@@ -5,10 +5,13 @@
 
 mod filters;
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -24,6 +27,8 @@ pub use filters::{FilterSample, FilterSource};
 /// All series of the process.
 pub struct Metrics {
     registry: Registry,
+    /// What the four families below hold, found by one search a request.
+    series: RwLock<HashMap<RequestLabels, RequestSeries>>,
     requests: Family<RequestLabels, Counter>,
     duration: Family<RequestLabels, Histogram, fn() -> Histogram>,
     request_bytes: Family<RequestLabels, Histogram, fn() -> Histogram>,
@@ -48,13 +53,38 @@ pub struct Metrics {
 ///
 /// Istio standard metrics; the label set that Istio's own waypoint test asserts. What is not known
 /// yet (source workload and principal) is `unknown`, never empty.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct RequestLabels {
-    service: Option<ServicePortKey>,
+    service: Option<Arc<ServicePortKey>>,
     code: u16,
     grpc_status: Option<u32>,
     flag: &'static str,
     grpc: bool,
+}
+
+impl Hash for RequestLabels {
+    /// What tells most labels apart; the rest is left to `Eq`.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.service.as_ref().map(|key| &key.name).hash(state);
+        self.code.hash(state);
+    }
+}
+
+/// The series of one set of labels.
+struct RequestSeries {
+    requests: Counter,
+    duration: Histogram,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+}
+
+impl RequestSeries {
+    fn observe(&self, record: &Record, duration: Duration) {
+        self.requests.inc();
+        self.duration.observe(duration.as_secs_f64() * 1_000.0);
+        self.request_bytes.observe(record.bytes_received() as f64);
+        self.response_bytes.observe(record.sent as f64);
+    }
 }
 
 impl EncodeLabelSet for RequestLabels {
@@ -123,6 +153,7 @@ impl Metrics {
         let family = |make: fn() -> Histogram| Family::new_with_constructor(make);
         let metrics = Self {
             registry: Registry::default(),
+            series: RwLock::default(),
             requests: Family::default(),
             duration: family(milliseconds),
             request_bytes: family(bytes),
@@ -184,10 +215,21 @@ impl Metrics {
             flag: record.flag,
             grpc: record.grpc,
         };
-        self.requests.get_or_create(&labels).inc();
-        self.duration.get_or_create(&labels).observe(duration.as_secs_f64() * 1_000.0);
-        self.request_bytes.get_or_create(&labels).observe(record.bytes_received() as f64);
-        self.response_bytes.get_or_create(&labels).observe(record.sent as f64);
+        if let Some(series) = self.series.read().get(&labels) {
+            return series.observe(record, duration);
+        }
+        let series = self.series_of(&labels);
+        series.observe(record, duration);
+        self.series.write().insert(labels, series);
+    }
+
+    fn series_of(&self, labels: &RequestLabels) -> RequestSeries {
+        RequestSeries {
+            requests: self.requests.get_or_create(labels).clone(),
+            duration: self.duration.get_or_create(labels).clone(),
+            request_bytes: self.request_bytes.get_or_create(labels).clone(),
+            response_bytes: self.response_bytes.get_or_create(labels).clone(),
+        }
     }
 
     /// Counts a request that the codec refused.

@@ -20,8 +20,8 @@ use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
 pub struct Destination {
     /// The rule that matched; `None` when a service's own entrance has no routes.
     pub rule: Option<Arc<Rule>>,
-    /// The chosen backend of the rule.
-    pub backend: Option<Backend>,
+    /// Which backend of the rule was chosen.
+    backend: usize,
     /// The service.
     pub service: Arc<ServedService>,
     /// The rule's id, or the service's name: for records.
@@ -66,13 +66,13 @@ fn follow(snapshot: &Snapshot, rule: &Arc<Rule>, pick: u32) -> Result<Destinatio
     }
     let name = || rule.id.to_string();
     let backend = rule.pick(pick).ok_or_else(|| RequestError::NoBackend { rule: name() })?;
-    let key = backend
+    let key = rule.backends[backend]
         .target
         .as_ref()
         .map_err(|fault| RequestError::BackendUnusable { rule: name(), fault: *fault })?;
     Ok(Destination {
         rule: Some(Arc::clone(rule)),
-        backend: Some(backend.clone()),
+        backend,
         service: service(snapshot, key)?.ok_or_else(|| RequestError::NoBackend { rule: name() })?,
         id: Arc::clone(&rule.id),
     })
@@ -85,7 +85,7 @@ fn direct(snapshot: &Snapshot, entrance: &ServedEntrance) -> Result<Destination,
     };
     let service = service(snapshot, key)?.ok_or(RequestError::EntranceGone)?;
     let id = Arc::clone(&entrance.model.name);
-    Ok(Destination { rule: None, backend: None, service, id })
+    Ok(Destination { rule: None, backend: 0, service, id })
 }
 
 fn service(
@@ -99,6 +99,11 @@ fn service(
 }
 
 impl Destination {
+    /// The chosen backend of the rule.
+    pub fn backend(&self) -> Option<&Backend> {
+        self.rule.as_ref()?.backends.get(self.backend)
+    }
+
     /// The filters that this destination demands beyond the entrance's: the route's and the
     /// service's own, together in the order of their phases and priorities.
     pub fn demanded(&self, snapshot: &Snapshot) -> Vec<FilterSlot> {

@@ -52,6 +52,8 @@ pub struct ServedEntrance {
 
 /// A service port with what serves it.
 pub struct ServedService {
+    /// Its name, shared with the records of its requests.
+    pub key: Arc<ServicePortKey>,
     /// What the model says.
     pub model: Arc<ServicePort>,
     /// The balanced handle.

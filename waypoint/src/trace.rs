@@ -81,20 +81,29 @@ fn new_request_id() -> HeaderValue {
     // RFC 9562 section 5.4: version 4, variant 10.
     let high = (high & !0xf000) | 0x4000;
     let low = (low & !(0b11 << 62)) | (0b10 << 62);
-    let text = format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        high >> 32,
-        (high >> 16) & 0xffff,
-        high & 0xffff,
-        low >> 48,
-        low & 0xffff_ffff_ffff
-    );
-    HeaderValue::from_str(&text).expect("hexadecimal is a valid header value")
+    let mut text = *b"00000000-0000-0000-0000-000000000000";
+    write_hex(&mut text[..8], high >> 32);
+    write_hex(&mut text[9..13], high >> 16);
+    write_hex(&mut text[14..18], high);
+    write_hex(&mut text[19..23], low >> 48);
+    write_hex(&mut text[24..], low);
+    HeaderValue::from_bytes(&text).expect("hexadecimal is a valid header value")
 }
 
 fn new_traceparent() -> HeaderValue {
-    let text = format!("00-{:016x}{:016x}-{:016x}-00", random() | 1, random(), random() | 1);
-    HeaderValue::from_str(&text).expect("hexadecimal is a valid header value")
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    write_hex(&mut text[3..19], random() | 1);
+    write_hex(&mut text[19..35], random());
+    write_hex(&mut text[36..52], random() | 1);
+    HeaderValue::from_bytes(&text).expect("hexadecimal is a valid header value")
+}
+
+/// Writes the lowest digits of `value` over all of `out`. Every request has 64 of them.
+fn write_hex(out: &mut [u8], mut value: u64) {
+    for digit in out.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(value & 0xf) as usize];
+        value >>= 4;
+    }
 }
 
 /// 64 bits that do not repeat: identifiers and load balancing, never secrets.

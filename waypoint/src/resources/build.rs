@@ -165,7 +165,8 @@ impl Builder {
             };
             let name: Arc<str> = service.key.to_string().into();
             let cluster = self.parts.upstreams.cluster(name, protocol, &service.endpoints);
-            Arc::new(ServedService { model: Arc::clone(service), cluster })
+            let key = Arc::new(service.key.clone());
+            Arc::new(ServedService { key, model: Arc::clone(service), cluster })
         };
         model.services.iter().map(|(key, service)| (key.clone(), served(service))).collect()
     }

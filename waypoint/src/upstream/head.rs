@@ -133,15 +133,15 @@ pub(super) fn copy(request: &Request<Body>) -> Request<Body> {
 /// Framing that a second reader could read another way: a transfer coding besides chunked,
 /// lengths that differ.
 pub(super) fn clean_response(headers: &mut HeaderMap) -> Result<(), UpstreamError> {
-    if headers.contains_key(CONNECTION) {
-        let listed: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .collect();
-        remove_all(headers, &listed);
-    }
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !is_own(name))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .collect();
+    remove_all(headers, &listed);
     if let Some(coding) = headers.get(TRANSFER_ENCODING) {
         let alone = headers.get_all(TRANSFER_ENCODING).iter().count() == 1;
         if !alone || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
@@ -158,7 +158,16 @@ pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH).and_then(parse_length)
 }
 
+/// Options of a connection that are no header names, or those of headers that go anyway.
+fn is_own(option: &[u8]) -> bool {
+    option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
+}
+
 fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
+    // One look at what is there is cheaper than a search for each name.
+    if !headers.keys().any(|name| names.contains(name)) {
+        return;
+    }
     for name in names {
         headers.remove(name);
     }

@@ -120,6 +120,15 @@ impl Wire {
         !self.finished && self.sender.is_ready()
     }
 
+    /// Whether the exchange is over and the connection is still there. What the endpoint does from
+    /// then on, [`Self::is_reusable`] notices.
+    pub(super) fn is_settled(&mut self) -> bool {
+        if !self.sender.is_ready() {
+            self.drive(&mut Context::from_waker(Waker::noop()));
+        }
+        !self.finished && self.sender.is_ready()
+    }
+
     /// Whether the last response has wholly arrived: nothing is left for the driver to do.
     fn is_done(&self) -> bool {
         self.finished || self.sender.is_ready()

@@ -60,6 +60,9 @@ pub(in crate::codec) fn take_hop(
     if asks_upgrade && version == Version::HTTP_11 {
         hop.upgrade = websocket(method, framing, headers)?;
     }
+    if named.is_empty() && !headers.keys().any(is_hop) {
+        return Ok(hop);
+    }
     let trailers = headers.get_all(header::TE).iter().flat_map(tokens).any(is_trailers);
     for name in CONNECTION_SPECIFIC.iter().chain(&[HTTP2_SETTINGS, header::TE]).chain(&named) {
         headers.remove(name);
@@ -68,6 +71,12 @@ pub(in crate::codec) fn take_hop(
         headers.insert(header::TE, TRAILERS);
     }
     Ok(hop)
+}
+
+/// Whether a field concerns this hop only. One look at what is there is cheaper than a search for
+/// each of them.
+fn is_hop(name: &HeaderName) -> bool {
+    CONNECTION_SPECIFIC.contains(name) || *name == HTTP2_SETTINGS || *name == header::TE
 }
 
 fn removable(token: &[u8]) -> Result<HeaderName, Refusal> {

@@ -92,7 +92,7 @@ impl Lease {
 
     /// Puts the connection back if it can serve another request, closes it otherwise.
     pub(in crate::upstream) fn settle(mut self) {
-        if !self.wire.is_reusable() {
+        if !self.wire.is_settled() {
             return;
         }
         let Some(endpoint) = self.slot.0.clone() else { return };
