@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use wasmtime::{Caller, Extern, FuncType, InstancePre, Linker, ValType, WasmTy};
 
 pub(crate) use import::{Allowed, Import};
-pub(crate) use shim::{Promise, set_allocator};
+pub(crate) use shim::{Called, Promise, set_called};
 
 use crate::{
     module::MEMORY,

@@ -109,13 +109,16 @@ pub(crate) struct Exchange {
 /// One filter's context of a request.
 pub(crate) struct Attached {
     pub(crate) filter: Arc<ActiveFilter>,
-    pub(crate) name: Arc<str>,
     pub(crate) stream: Stream,
     /// Set when the filter failed under `Open`: nothing more is asked of it.
     bypassed: AtomicBool,
 }
 
 impl Attached {
+    pub(crate) fn name(&self) -> &str {
+        &self.filter.running.generation.spec().name
+    }
+
     pub(crate) fn is_bypassed(&self) -> bool {
         self.bypassed.load(Ordering::Relaxed)
     }
@@ -196,7 +199,7 @@ impl Chain {
             }
         }
         if exchange.head != before {
-            convert::apply_request(&exchange.head, parts);
+            convert::apply_request(&before, &exchange.head, parts);
         }
         Ok(layer::check_length(&mut parts.headers, exchange))
     }
@@ -225,7 +228,6 @@ impl Chain {
             Ok(stream) => {
                 let attached = Arc::new(Attached {
                     filter: Arc::clone(filter),
-                    name: filter.running.generation.spec().name.as_str().into(),
                     stream,
                     bypassed: AtomicBool::new(false),
                 });
@@ -278,7 +280,7 @@ impl Chain {
             }
         }
         if exchange.head != before {
-            convert::apply_response(&exchange.head, &mut parts);
+            convert::apply_response(&before, &exchange.head, &mut parts);
         }
         // What HEAD and 304 do not carry has its length all the same.
         let unsent = record.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;

@@ -339,12 +339,10 @@ fn a_backend_is_picked_by_its_weight() {
     let rule = |name: &str| table.rules().find(|rule| rule.route.name == name).unwrap();
     let mut counts = [0; 3];
     for step in 0..1000_u32 {
-        let picked = rule("r").pick(step * (u32::MAX / 1000) + 1_000).unwrap();
-        let name = &picked.target.as_ref().unwrap().name;
-        counts[["a", "b", "c"].iter().position(|known| known == name).unwrap()] += 1;
+        counts[rule("r").pick(step * (u32::MAX / 1000) + 1_000).unwrap()] += 1;
     }
     assert!((899..=901).contains(&counts[0]) && counts[2] == 0, "{counts:?}");
-    assert_eq!(rule("r").pick(u32::MAX).unwrap().target.as_ref().unwrap().name, "b");
+    assert_eq!(rule("r").pick(u32::MAX), Some(1));
     assert!(rule("none").pick(7).is_none());
 }
 
