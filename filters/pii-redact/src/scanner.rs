@@ -10,6 +10,7 @@
 
 use std::rc::Rc;
 
+use crate::bytes::is_prose;
 use crate::chars::{Folded, OTHER, fold, may_fold};
 use crate::detect::context::BEFORE_BYTES;
 use crate::detect::{Entities, Entity, Match, Memo, Search, email, ip};
@@ -259,8 +260,8 @@ pub(crate) fn may_match(text: &[u8]) -> bool {
 /// Passes over text in which nothing is worth a look, up to the word that the first such byte ends.
 fn skip_clean(text: &[u8], at: usize) -> usize {
     let rest = &text[at..];
-    let clean = |chunk: &&[u8]| chunk.iter().fold(0, |all, &byte| all | class(byte)) & LOOK == 0;
-    let start = rest.chunks_exact(8).take_while(clean).count() * 8;
+    let clean = |eight: &&[u8; 8]| is_prose(**eight) || eight.iter().all(|&b| class(b) != LOOK);
+    let start = rest.as_chunks().0.iter().take_while(clean).count() * 8;
     let looks = rest[start..].iter().position(|&byte| class(byte) == LOOK);
     let end = looks.map_or(rest.len(), |len| start + len);
     let word = rest[..end].iter().rev().take_while(|&&byte| class(byte) == WORD).count();
