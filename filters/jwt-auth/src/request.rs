@@ -24,9 +24,9 @@ enum State {
 }
 
 /// What `Authorization` holds.
-enum Credential {
+enum Credential<'a> {
     None,
-    Token(String),
+    Token(&'a str),
     Bad,
 }
 
@@ -105,7 +105,7 @@ impl Checking {
             }
             Credential::Token(token) => token,
         };
-        match shared.judge(&token) {
+        match shared.judge(token) {
             Verdict::Allow(values) => {
                 if !shared.config().forward_token {
                     request.headers().remove("authorization");
@@ -194,7 +194,7 @@ impl Checking {
 const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
 
 /// Exactly one `Authorization`; another scheme than Bearer is no token.
-fn credential(headers: &[(String, Vec<u8>)]) -> Credential {
+fn credential(headers: &[(String, Vec<u8>)]) -> Credential<'_> {
     let mut values = headers.iter().filter(|(name, _)| name == "authorization");
     let value = match (values.next(), values.next()) {
         (None, _) => return Credential::None,
@@ -204,7 +204,7 @@ fn credential(headers: &[(String, Vec<u8>)]) -> Credential {
     let Ok(value) = std::str::from_utf8(value) else { return Credential::Bad };
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     if scheme.eq_ignore_ascii_case("bearer") {
-        Credential::Token(token.trim_matches(' ').to_owned())
+        Credential::Token(token.trim_matches(' '))
     } else {
         Credential::None
     }

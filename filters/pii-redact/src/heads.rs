@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use waypoint_sdk::Headers;
+
 use crate::body::content::{Kind, kind};
 use crate::body::form::{self, Form, Percent};
 use crate::body::{Coding, Manner};
@@ -12,7 +14,7 @@ use crate::rules::Rules;
 use crate::scanner::Blocked;
 
 /// Headers that are never scanned unless they are named: the protocol's own, tokens, and those that
-/// tell other proxies who called.
+/// tell other proxies who called. Sorted.
 const SAFE_HEADERS: [&str; 50] = [
     "accept",
     "accept-charset",
@@ -52,6 +54,8 @@ const SAFE_HEADERS: [&str; 50] = [
     "server",
     "strict-transport-security",
     "te",
+    "traceparent",
+    "tracestate",
     "trailer",
     "transfer-encoding",
     "true-client-ip",
@@ -62,8 +66,6 @@ const SAFE_HEADERS: [&str; 50] = [
     "www-authenticate",
     "x-real-ip",
     "x-request-id",
-    "traceparent",
-    "tracestate",
 ];
 /// The same, by the beginning of their name.
 const SAFE_FAMILIES: [&str; 6] =
@@ -86,8 +88,44 @@ pub(crate) fn is_scanned(settings: &Settings, name: &str) -> bool {
         HeaderChoice::Only(names) => !name.starts_with(':') && listed(names),
         HeaderChoice::All => {
             let family = SAFE_FAMILIES.iter().any(|family| name.starts_with(family));
-            !family && !SAFE_HEADERS.contains(&name) && !listed(&settings.safe_headers)
+            !family && SAFE_HEADERS.binary_search(&name).is_err() && !listed(&settings.safe_headers)
         }
+    }
+}
+
+/// A header map, read once: to ask the host for a header that is not there costs as much as for one
+/// that is.
+pub(crate) struct Map {
+    pub(crate) host: Headers,
+    /// As they were read, less what was removed or replaced since.
+    pub(crate) pairs: Vec<(String, Vec<u8>)>,
+}
+
+impl Map {
+    pub(crate) fn read(host: Headers) -> Self {
+        Self { host, pairs: host.all() }
+    }
+
+    /// The first value.
+    pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        if self.get(name).is_some() {
+            self.host.remove(name);
+            self.forget(name);
+        }
+    }
+
+    /// Sets a header to a value that needs no scan.
+    pub(crate) fn replace(&mut self, name: &str, value: &[u8]) {
+        self.host.set(name, value);
+        self.forget(name);
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.pairs.retain(|(key, _)| key != name);
     }
 }
 
