@@ -15,7 +15,10 @@ use crate::{
 pub(super) const HOST: &str = "host";
 /// The shim's table of what it calls of the guest.
 const GUEST: &str = "guest";
-const WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shim.wasm"));
+
+/// The module that stands between the host and the guest in every VM: a few hundred bytes, to be
+/// compiled as a filter's module is, and given to [`Engine::new`](crate::Engine::new).
+pub const SHIM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shim.wasm"));
 
 /// What is to be handed over once the guest has memory for it.
 pub(crate) struct Promise {
@@ -24,11 +27,13 @@ pub(crate) struct Promise {
     to_len: u32,
 }
 
-/// Compiles the shim: a few hundred bytes, once for each engine.
-pub(super) fn link(linker: &mut Linker<VmState>) -> wasmtime::Result<InstancePre<VmState>> {
+/// Links the compiled shim.
+pub(super) fn link(
+    linker: &mut Linker<VmState>,
+    shim: &Module,
+) -> wasmtime::Result<InstancePre<VmState>> {
     linker.func_wrap(HOST, "hand_over", hand_over)?;
-    let module = Module::new(linker.engine(), WASM)?;
-    linker.instantiate_pre(&module)
+    linker.instantiate_pre(shim)
 }
 
 /// What a VM's shim calls of its guest, by its index in the shim's table.
