@@ -23,6 +23,7 @@ use crate::drain::{Closing, Drain, Tasks};
 use crate::filter_chain::host::FilterHost;
 use crate::identity::TrustedHops;
 use crate::journey::{BODY_IDLE_DEFAULT, Journey};
+use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::resources::{
     self, Builder, Generations, ModuleError, Modules, Parts, Reloader, Report, Sources, Status,
@@ -68,6 +69,8 @@ pub struct Settings {
     pub workers: Option<u16>,
     /// Downstream connections at a time.
     pub connections_max: u32,
+    /// Resident memory near which new requests are shed; that of the control group without it.
+    pub memory_max_bytes: Option<u64>,
     /// Networks whose forwarding headers are believed.
     pub trusted_hops: Vec<IpNet>,
     /// Where compiled modules are kept.
@@ -165,7 +168,9 @@ impl App {
         let records =
             Records::new(Arc::clone(&state.metrics), access_log.clone().zip(settings.access_log));
         let trusted = Arc::new(TrustedHops(settings.trusted_hops.clone()));
-        let journey = Journey::new(Arc::clone(&state.current), records, trusted);
+        let memory = MemoryBudget::new(settings.memory_max_bytes);
+        tasks.spawn(Arc::clone(&memory).follow(ending.clone()));
+        let journey = Journey::new(Arc::clone(&state.current), records, trusted, memory);
 
         let slots = Arc::new(Semaphore::new(settings.connections_max as usize));
         let addresses = Arc::new(sockets::Addresses::new(settings.addresses_file.clone()));

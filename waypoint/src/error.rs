@@ -13,6 +13,9 @@ use crate::upstream::UpstreamError;
 /// Why a request was not answered by its upstream. Variants are facts.
 #[derive(Debug, Error)]
 pub enum RequestError {
+    /// The process is near its memory budget.
+    #[error("the process is near its memory budget")]
+    MemoryShort,
     /// No listener of this entrance has the request's host.
     #[error("no listener has this host")]
     NoHost,
@@ -120,7 +123,8 @@ impl RequestError {
             | Self::ResponseTooLarge { filter }
             | Self::BodyWait { filter, .. }
             | Self::DemandedFilterNotRun { filter } => Some(filter),
-            Self::NoHost
+            Self::MemoryShort
+            | Self::NoHost
             | Self::Misdirected
             | Self::NoRoute
             | Self::EntranceGone
@@ -146,6 +150,8 @@ impl RequestError {
     pub fn outcome(&self) -> Outcome {
         use Fault::{Downstream, Filter, Operator};
         match self {
+            // Envoy's flag for its overload manager.
+            Self::MemoryShort => outcome(Operator, 503, grpc::UNAVAILABLE, "OM", "memory_short"),
             Self::NoHost => outcome(Downstream, 404, grpc::UNIMPLEMENTED, "NR", "no_host"),
             Self::Misdirected => outcome(Downstream, 421, grpc::UNIMPLEMENTED, "NR", "misdirected"),
             Self::NoRoute => outcome(Downstream, 404, grpc::UNIMPLEMENTED, "NR", "route_not_found"),

@@ -19,6 +19,7 @@ use crate::codec::{self, ConnectionInfo, Refusal};
 use crate::error::RequestError;
 use crate::filter_chain::{Chain, Interruption, StreamFacts, is_grpc};
 use crate::identity::{self, TrustedHops};
+use crate::memory::MemoryBudget;
 use crate::route::{self, Basis, Destination};
 use crate::snapshot::{Current, ServedEntrance, Snapshot};
 use crate::upstream::{Deadlines, UpstreamError, UpstreamPeer};
@@ -39,12 +40,19 @@ pub struct Journey {
     current: Arc<Current>,
     records: Arc<Records>,
     trusted: Arc<TrustedHops>,
+    memory: Arc<MemoryBudget>,
 }
 
 impl Journey {
-    /// Requests see `current`'s snapshot of their moment and are recorded in `records`.
-    pub fn new(current: Arc<Current>, records: Arc<Records>, trusted: Arc<TrustedHops>) -> Self {
-        Self { current, records, trusted }
+    /// Requests see `current`'s snapshot of their moment, are recorded in `records`, and are shed
+    /// when `memory` is short.
+    pub fn new(
+        current: Arc<Current>,
+        records: Arc<Records>,
+        trusted: Arc<TrustedHops>,
+        memory: Arc<MemoryBudget>,
+    ) -> Self {
+        Self { current, records, trusted, memory }
     }
 }
 
@@ -66,6 +74,9 @@ impl codec::Journey for Journey {
         let port = entrance.map_or(0, |entrance| entrance.model.port);
         let facts = StreamFacts::new(Arc::clone(connection), parts.version, ids, port);
         let chain = Chain::new(Arc::new(facts));
+        if self.memory.is_short() {
+            return refuse(&RequestError::MemoryShort, grpc, record, chain);
+        }
         let Some(entrance) = entrance else {
             return refuse(&RequestError::EntranceGone, grpc, record, chain);
         };

@@ -12,6 +12,7 @@ const DOC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/errors
 fn all() -> Vec<(String, RequestError)> {
     let text = || "x".to_owned();
     let mut rows = vec![
+        ("MemoryShort".into(), RequestError::MemoryShort),
         ("NoHost".into(), RequestError::NoHost),
         ("Misdirected".into(), RequestError::Misdirected),
         ("NoRoute".into(), RequestError::NoRoute),
