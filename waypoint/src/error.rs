@@ -52,6 +52,9 @@ pub enum RequestError {
     /// A filter that decides on the body waited longer for it than it may.
     #[error("the filter {filter} waited {waited_ms} ms for the body")]
     BodyWait { filter: String, waited_ms: u64 },
+    /// Too many newer generations of a filter live for one that this request has run.
+    #[error("too many newer generations of a filter live")]
+    Retired,
     /// The request's body failed while it was read.
     #[error("the request's body failed")]
     RequestBody(#[source] BodyError),
@@ -131,6 +134,7 @@ impl RequestError {
             | Self::NoBackend { .. }
             | Self::BackendUnusable { .. }
             | Self::PolicyRefused { .. }
+            | Self::Retired
             | Self::RequestBody(_)
             | Self::Upstream(_) => None,
         }
@@ -176,6 +180,7 @@ impl RequestError {
             Self::BodyWait { .. } => {
                 outcome(Downstream, 408, grpc::DEADLINE_EXCEEDED, "-", "filter_body_wait")
             }
+            Self::Retired => body_outcome(&BodyError::Retired),
             Self::RequestBody(error) => body_outcome(error),
             Self::Upstream(error) => upstream_outcome(error),
         }

@@ -17,6 +17,7 @@ mod verify_signature;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::select_all;
 use http::{Method, StatusCode, request};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -297,10 +298,21 @@ impl Chain {
         self.attached.clear();
     }
 
-    /// One token for each generation that this chain keeps alive; cancelled when it is retired.
-    pub fn retirements(&self) -> Vec<CancellationToken> {
-        let running = self.attached.iter().map(|attached| &attached.filter.running);
-        running.map(|running| running.retired.clone()).collect()
+    /// Resolves when a generation that this chain keeps alive is retired; never without one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it holds no state between polls.
+    pub fn retired(&self) -> impl Future<Output = ()> + Send + 'static {
+        let tokens = self.attached.iter().map(|attached| attached.filter.running.retired.clone());
+        let retired: Vec<_> =
+            tokens.map(|token| Box::pin(CancellationToken::cancelled_owned(token))).collect();
+        async move {
+            match retired.is_empty() {
+                true => std::future::pending().await,
+                false => drop(select_all(retired).await),
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::access_log::{Record, Records};
 use crate::authorize::{self, Permitted};
 use crate::codec::body::Body;
 use crate::codec::{self, ConnectionInfo, Refusal};
+use crate::drain::unless;
 use crate::error::RequestError;
 use crate::filter_chain::{Chain, Interruption, StreamFacts, is_grpc};
 use crate::identity::{self, TrustedHops};
@@ -191,7 +192,9 @@ impl Walk<'_> {
         deadlines: Deadlines,
     ) -> Result<Response<Body>, Interruption> {
         let sent = Instant::now();
-        let answer = match destination.service.cluster.send(permitted, deadlines).await {
+        let sending = destination.service.cluster.send(permitted, deadlines);
+        let sent_or_retired = unless(self.chain.retired(), sending).await;
+        let answer = match sent_or_retired.ok_or(RequestError::Retired)? {
             Ok(answer) => answer,
             Err(UpstreamError::RequestBody(error)) => {
                 // A filter that ended the body has left its reason.

@@ -31,6 +31,7 @@ fn all() -> Vec<(String, RequestError)> {
     rows.push(("ResponseTooLarge".into(), RequestError::ResponseTooLarge { filter: text() }));
     rows.push(("FilterReset".into(), RequestError::FilterReset { filter: text() }));
     rows.push(("BodyWait".into(), RequestError::BodyWait { filter: text(), waited_ms: 1 }));
+    rows.push(("Retired".into(), RequestError::Retired));
     rows.extend(
         bodies().into_iter().map(|(name, error)| {
             (format!("RequestBody({name})"), RequestError::RequestBody(error))
