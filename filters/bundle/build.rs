@@ -19,7 +19,7 @@ const FILTERS: [&str; 3] = ["jwt-auth", "payload-router", "pii-redact"];
 
 /// The stream callbacks that each implements, in the order of [`FILTERS`].
 const CALLBACKS: [&[&str]; 3] = [
-    &["proxy_on_request_headers", "proxy_on_done"],
+    &["proxy_on_request_headers"],
     &["proxy_on_request_headers", "proxy_on_request_body", "proxy_on_request_trailers"],
     &[
         "proxy_on_request_headers",

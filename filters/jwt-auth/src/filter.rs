@@ -214,13 +214,6 @@ impl JwtAuth {
             _ => Waiting::InVain,
         }
     }
-
-    /// A request that waited has ended.
-    pub(crate) fn forget(&mut self, issuer: usize, id: RequestId) {
-        if let Some(Keys::Remote(remote)) = self.issuers.get_mut(issuer).map(|i| &mut i.keys) {
-            remote.forget(id);
-        }
-    }
 }
 
 impl Keys {

@@ -3,7 +3,7 @@
 use waypoint_sdk::{Body, Flow, HttpFilter, Request, RequestId};
 
 use crate::filter::{JwtAuth, Verdict};
-use crate::remote::Waiting;
+use crate::remote::{Place, Waiting};
 use crate::token::Refusal;
 
 /// One request.
@@ -13,12 +13,14 @@ pub struct Checking {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug)]
 enum State {
     /// Nothing is known yet; without headers nothing passes.
     New,
-    /// It is held for newer keys of this issuer.
-    Waiting(usize),
+    /// It is held for newer keys of its issuer.
+    Waiting {
+        _place: Place,
+    },
     Passed,
     Answered,
 }
@@ -65,24 +67,18 @@ impl HttpFilter for Checking {
 
     fn on_woken(&mut self, shared: &mut JwtAuth, request: &mut Request) -> Flow {
         match self.state {
-            State::Waiting(_) => {
+            State::Waiting { .. } => {
                 let headers = request.headers().all();
                 self.check(shared, request, &headers)
             }
             _ => Flow::Pause,
         }
     }
-
-    fn on_done(&mut self, shared: &mut JwtAuth) {
-        if let State::Waiting(issuer) = self.state {
-            shared.forget(issuer, self.id);
-        }
-    }
 }
 
 impl Checking {
     fn flow(&self) -> Flow {
-        if self.state == State::Passed { Flow::Continue } else { Flow::Pause }
+        if let State::Passed = self.state { Flow::Continue } else { Flow::Pause }
     }
 
     fn check(
@@ -131,8 +127,8 @@ impl Checking {
             _ => Waiting::InVain,
         };
         match (waiting, otherwise) {
-            (Waiting::ForKeys, _) => {
-                self.state = State::Waiting(issuer);
+            (Waiting::ForKeys(place), _) => {
+                self.state = State::Waiting { _place: place };
                 request.wake_filter();
                 Flow::Pause
             }

@@ -4,14 +4,16 @@
 const EACH: u64 = 0x0101_0101_0101_0101;
 /// The high bit of each.
 const HIGH: u64 = EACH * 0x80;
+const SPACES: u64 = EACH * b' ' as u64;
 
 /// Whether eight bytes are all spaces or ASCII behind `@`: most text is, and no match begins there.
 pub(crate) fn is_prose(eight: [u8; 8]) -> bool {
     let bytes = u64::from_le_bytes(eight);
     // Sums of seven bits each: the high bit tells, and nothing is carried to the next byte.
-    let behind_at = (bytes & !HIGH) + EACH * (0x7F - b'@' as u64);
-    let no_space = ((bytes & !HIGH) ^ EACH * b' ' as u64) + EACH * 0x7F;
-    (bytes | !behind_at & no_space) & HIGH == 0
+    let low = bytes & !HIGH;
+    let behind_at = low + EACH * (0x7F - b'@' as u64);
+    let no_space = (low ^ SPACES) + EACH * 0x7F;
+    (bytes | (!behind_at & no_space)) & HIGH == 0
 }
 
 /// Where the first of two bytes stands.

@@ -268,11 +268,9 @@ impl PiiRedact {
                 Err(stop) => return self.stop(message, side, stop),
             }
         }
-        if wanted {
-            if let Err(blocked) = self.redact_headers(&Map::read(message.trailers())) {
-                *side = Side::Done;
-                return self.stop(message, side, blocked.into());
-            }
+        if wanted && let Err(blocked) = self.redact_headers(&Map::read(message.trailers())) {
+            *side = Side::Done;
+            return self.stop(message, side, blocked.into());
         }
         Flow::Continue
     }
