@@ -7,10 +7,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::harness::{
-    Kept, PATIENCE, Waypoint, filter, gateway_to, post_json, redact_to, request, service,
+    Kept, PATIENCE, Waypoint, filter, gateway_to, get, post_json, redact_to, request, service,
 };
 use crate::origin::{Origin, Speaks};
 
@@ -90,6 +91,45 @@ async fn streams_that_never_end_are_ended_when_too_many_generations_live() {
     let last = streams.last_mut().unwrap();
     let goes_on = timeout(std::time::Duration::from_millis(50), last.body_mut().frame()).await;
     assert!(goes_on.is_err(), "{goes_on:?}");
+}
+
+/// An origin that never answers, and says when it has read a request's head.
+async fn silent() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (read, heads) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let read = read.clone();
+            tokio::spawn(async move {
+                read_head(&mut stream).await;
+                read.send(()).unwrap();
+                let _ = stream.read_u8().await;
+            });
+        }
+    });
+    (address, heads)
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_its_answer_is_ended_with_its_generation() {
+    let (origin, mut heads) = silent().await;
+    let (waypoint, resources) = started(origin).await;
+    let mut answers = Vec::new();
+    for number in 1..=LIVE_MAX {
+        let address = waypoint.http();
+        answers.push(tokio::spawn(async move { get(address, "/").await }));
+        heads.recv().await.unwrap();
+        waypoint.reload(&(resources.clone() + &redact_to(&format!("<{number}>")))).await;
+    }
+
+    let first = timeout(PATIENCE, answers.remove(0)).await.unwrap().unwrap();
+
+    assert_eq!(
+        (first.status().as_u16(), &first.body()[..]),
+        (503, &b"filter_generation_retired\n"[..])
+    );
+    assert!(answers.iter().all(|answer| !answer.is_finished()));
 }
 
 #[tokio::test]
