@@ -34,8 +34,15 @@ pub(crate) struct Waypoint {
 /// Lines that a process has printed, with a way to wait for one.
 #[derive(Clone, Default)]
 pub(crate) struct Lines {
-    lines: Arc<Mutex<Vec<String>>>,
+    printed: Arc<Mutex<Printed>>,
     more: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Printed {
+    lines: Vec<String>,
+    /// The process has ended, or closed its output.
+    ended: bool,
 }
 
 impl Lines {
@@ -45,32 +52,43 @@ impl Lines {
         tokio::spawn(async move {
             let mut reader = BufReader::new(out).lines();
             while let Ok(Some(line)) = reader.next_line().await {
-                lines.lines.lock().push(line);
+                lines.printed.lock().lines.push(line);
                 lines.more.notify_waiters();
             }
+            lines.printed.lock().ended = true;
+            lines.more.notify_waiters();
         });
         all
     }
 
-    /// Waits until a line satisfies `wanted`; `None` when the patience ends.
+    /// Waits until a line satisfies `wanted`; `None` when the process or the patience ends.
     pub(crate) async fn find(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
-        timeout(PATIENCE, async {
+        self.look(|lines| lines.iter().find(|line| wanted(line)).cloned()).await
+    }
+
+    /// Waits until `found` finds something in what is printed; `None` when the process or the
+    /// patience ends.
+    async fn look<T>(&self, found: impl Fn(&[String]) -> Option<T>) -> Option<T> {
+        let looking = async {
             loop {
                 let more = self.more.notified();
                 tokio::pin!(more);
                 more.as_mut().enable();
-                if let Some(line) = self.lines.lock().iter().find(|line| wanted(line)) {
-                    return line.clone();
+                let (found, ended) = {
+                    let printed = self.printed.lock();
+                    (found(&printed.lines), printed.ended)
+                };
+                if found.is_some() || ended {
+                    return found;
                 }
                 more.await;
             }
-        })
-        .await
-        .ok()
+        };
+        timeout(PATIENCE, looking).await.ok().flatten()
     }
 
     pub(crate) fn text(&self) -> String {
-        self.lines.lock().join("\n")
+        self.printed.lock().lines.join("\n")
     }
 }
 
@@ -440,20 +458,10 @@ pub(crate) fn redact_to(word: &str) -> String {
 }
 
 impl Lines {
-    /// Waits until everything printed so far satisfies `wanted`; `false` when the patience ends.
+    /// Waits until everything printed so far satisfies `wanted`; `false` when the process or the
+    /// patience ends.
     pub(crate) async fn until(&self, wanted: impl Fn(&str) -> bool) -> bool {
-        let all = async {
-            loop {
-                let more = self.more.notified();
-                tokio::pin!(more);
-                more.as_mut().enable();
-                if wanted(&self.text()) {
-                    return;
-                }
-                more.await;
-            }
-        };
-        timeout(PATIENCE, all).await.is_ok()
+        self.look(|lines| wanted(&lines.join("\n")).then_some(())).await.is_some()
     }
 }
 
