@@ -20,6 +20,7 @@ mod callout;
 mod hostile;
 mod policies;
 mod records;
+mod uploads;
 mod walk;
 
 mod check;
