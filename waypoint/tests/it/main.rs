@@ -17,6 +17,7 @@ mod streams;
 
 mod bundled;
 mod callout;
+mod envoy;
 mod hostile;
 mod policies;
 mod records;
