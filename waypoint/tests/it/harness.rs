@@ -31,6 +31,15 @@ pub(crate) struct Waypoint {
     stderr: Lines,
 }
 
+/// A folder of resources in a folder of its own.
+fn laid_out(resources: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let folder = dir.path().join("resources");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("all.yaml"), resources).expect("a file");
+    (dir, folder)
+}
+
 /// Lines that a process has printed, with a way to wait for one.
 #[derive(Clone, Default)]
 pub(crate) struct Lines {
@@ -101,30 +110,34 @@ impl Waypoint {
     /// As [`Waypoint::start`], with more arguments.
     pub(crate) async fn start_with(resources: &str, arguments: &[&str]) -> Self {
         let waypoint = Self::spawn(resources, arguments);
-        let serving = |line: &str| line.contains("serving");
-        let started = waypoint.stderr.find(serving).await;
-        assert!(started.is_some(), "the waypoint did not start:\n{}", waypoint.stderr.text());
+        waypoint.logged("serving").await;
+        waypoint
+    }
+
+    /// As [`Waypoint::start`], with variables in its environment.
+    pub(crate) async fn start_where(resources: &str, variables: &[(&str, &Path)]) -> Self {
+        let (dir, folder) = laid_out(resources);
+        let waypoint = Self::launch(dir, &folder, &[], variables, true);
+        waypoint.logged("serving").await;
         waypoint
     }
 
     /// Starts the process and waits for nothing.
     pub(crate) fn spawn(resources: &str, arguments: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let folder = dir.path().join("resources");
-        std::fs::create_dir(&folder).expect("a folder");
-        std::fs::write(folder.join("all.yaml"), resources).expect("a file");
+        let (dir, folder) = laid_out(resources);
         Self::spawn_in(dir, &folder, arguments)
     }
 
     /// Starts the process over a folder that the test has laid out in `dir`.
     pub(crate) fn spawn_in(dir: tempfile::TempDir, resources: &Path, arguments: &[&str]) -> Self {
-        Self::launch(dir, resources, arguments, true)
+        Self::launch(dir, resources, arguments, &[], true)
     }
 
     fn launch(
         dir: tempfile::TempDir,
         resources: &Path,
         arguments: &[&str],
+        variables: &[(&str, &Path)],
         read_access_log: bool,
     ) -> Self {
         let addresses_file = dir.path().join("addresses.json");
@@ -143,6 +156,7 @@ impl Waypoint {
             .args(["--bind", "gateway/default/8080=127.0.0.1:0"])
             .args(["--bind", "gateway/default/8443=127.0.0.1:0"])
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
@@ -361,7 +375,7 @@ impl Waypoint {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let file = dir.path().join("all.yaml");
         std::fs::write(&file, resources).expect("a file");
-        let waypoint = Self::launch(dir, &file, &[], false);
+        let waypoint = Self::launch(dir, &file, &[], &[], false);
         waypoint.logged("serving").await;
         waypoint
     }

@@ -28,6 +28,7 @@ mod check;
 mod demo_walk;
 mod drain_process;
 mod generations;
+mod modules;
 mod operate;
 mod reload;
 
