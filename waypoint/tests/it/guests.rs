@@ -122,6 +122,21 @@ pub(crate) fn harmful(harm: &str) -> Guest {
     ))
 }
 
+/// Uses the CPU for so long, and asks for the time now and then: hostcalls are counted.
+pub(crate) fn burn(milliseconds: u32) -> String {
+    format!(
+        "(local.set $i (i32.wrap_i64 (i64.add (call $milliseconds) (i64.const {milliseconds}))))
+         (loop $again
+           (i32.store (i32.const 40000) (i32.const 100000))
+           (loop $spin
+             (i32.store (i32.const 40000)
+               (i32.sub (i32.load (i32.const 40000)) (i32.const 1)))
+             (br_if $spin (i32.load (i32.const 40000))))
+           (br_if $again
+             (i32.lt_s (i32.wrap_i64 (call $milliseconds)) (local.get $i))))"
+    )
+}
+
 /// A guest that appends `name` to `x-order` on both ways.
 pub(crate) fn signing(name: &str) -> Guest {
     Guest::on_request(&format!("(call $add (i32.const 0) {{x-order}} {{{name}}}) (i32.const 0)"))

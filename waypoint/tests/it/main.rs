@@ -19,6 +19,7 @@ mod bundled;
 mod callout;
 mod envoy;
 mod hostile;
+mod limits;
 mod policies;
 mod records;
 mod uploads;
