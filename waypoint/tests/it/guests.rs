@@ -25,6 +25,10 @@ const PRELUDE: &str = r#"
     (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_call_foreign_function"
     (func $foreign (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_shared_data"
+    (func $get_shared (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_set_shared_data"
+    (func $set_shared (param i32 i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 3)
   (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 65536))
   (func (export "proxy_abi_version_0_2_1"))

@@ -1,11 +1,17 @@
 //! The bounds of a filter, reached through the whole proxy.
 
+use std::net::SocketAddr;
+
+use futures_util::future::join_all;
+use http::Method;
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use crate::client::{Raw, becomes, failures, get_with, status, values};
-use crate::guests::{burn, harmful, signing};
-use crate::harness::{Waypoint, filter, gateway_to, get, send_http1, service};
+use crate::guests::{Guest, burn, harmful, signing};
+use crate::harness::{PATIENCE, Waypoint, filter, gateway_to, get, request, send_http1, service};
 use crate::origin::{Origin, Speaks};
+use crate::streams::Client;
 
 const LOOP: &str = "(loop $again (br $again))";
 /// What a failure policy makes of a request whose filter failed.
@@ -71,6 +77,70 @@ async fn a_vm_serves_as_many_streams_as_it_may_before_another_one_starts() {
     for (streams, vms) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
         clients.push(open(&waypoint, "two", streams).await);
         assert_eq!(waypoint.filter("default/two").await["vms"], vms, "{streams} streams");
+    }
+}
+
+/// Callers that may wait for one VM, and as many more as press into it at a time.
+const QUEUE_MAX: usize = 256;
+const PRESS: usize = QUEUE_MAX + 100;
+
+/// A guest that can be started once only, so that there is one VM to wait for.
+fn single(guest: Guest) -> Guest {
+    guest.on(
+        "configure",
+        "(if (i32.eqz (call $get_shared {started} (i32.const 40000) (i32.const 40004)
+              (i32.const 40008)))
+           (then (return (i32.const 0))))
+         (drop (call $set_shared {started} {yes} (i32.const 0)))
+         (i32.const 1)",
+    )
+}
+
+/// Sends one request that keeps the VM busy and many that wait for it; gives their statuses.
+async fn press(address: SocketAddr) -> Vec<u16> {
+    let mut connections = Vec::new();
+    for _ in 0..PRESS.div_ceil(90) {
+        connections.push(Client::connect(address, Speaks::Http2).await);
+    }
+    let busy = tokio::spawn(status(address, get_with("/", &[("x-bad", "1")])));
+    let waiting = (0..PRESS).map(|index| {
+        let client = connections[index % connections.len()].clone();
+        async move { client.send(request(Method::GET, "/", "")).await.status().as_u16() }
+    });
+    let mut statuses = join_all(waiting).await;
+    statuses.push(busy.await.unwrap());
+    statuses
+}
+
+#[tokio::test]
+async fn callers_past_what_may_wait_for_a_vm_get_the_failure_policy() {
+    for (policy, wanted) in POLICIES {
+        let (dir, origin) = (TempDir::new().unwrap(), Origin::named(Speaks::Http1, "it").await);
+        let spec = format!(
+            "  failurePolicy: {policy}
+  limits: {{streamsPerVm: 10000, deadline: 2s, cpuShare: 1}}"
+        );
+        let module = single(harmful(&burn(600))).write(dir.path(), "busy");
+        let resources = gateway_to("origin")
+            + &service("origin", "http", origin.address)
+            + &filter("busy", &module, &spec);
+        let waypoint = Waypoint::start(&resources).await;
+
+        // A slow machine may not send all of them while the VM is busy.
+        let pressed = async {
+            loop {
+                let statuses = press(waypoint.http()).await;
+                assert!(statuses.iter().all(|status| [200, wanted].contains(status)));
+                assert!(statuses.iter().filter(|status| **status == 200).count() >= QUEUE_MAX);
+                if failures(&waypoint, "busy", "busy").await > 0 {
+                    break;
+                }
+            }
+        };
+        timeout(PATIENCE, pressed).await.expect("the queue becomes full");
+
+        assert_eq!(waypoint.filter("default/busy").await["vms"], 1, "{policy}");
+        assert_eq!(get(waypoint.http(), "/").await.status(), 200, "{policy}");
     }
 }
 
