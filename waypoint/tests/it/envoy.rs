@@ -9,7 +9,10 @@ use std::fmt::Write as _;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair,
+};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Full;
@@ -465,22 +468,44 @@ fn verifying(argument: &[u8]) -> Guest {
     ))
 }
 
-#[tokio::test]
-async fn verify_signature_answers_the_same_on_envoy() {
+/// A public key in DER, and what signs `text` with it.
+fn rsa_signature(padding: &'static dyn RsaEncoding) -> (Vec<u8>, Vec<u8>) {
     let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
     let key: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
-    let key = key.as_ref();
-    let mut good = vec![0; pair.public_modulus_len()];
-    pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"text", &mut good).unwrap();
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(padding, &SystemRandom::new(), b"text", &mut signature).unwrap();
+    (key.as_ref().to_vec(), signature)
+}
+
+fn ecdsa_signature(algorithm: &'static EcdsaSigningAlgorithm) -> (Vec<u8>, Vec<u8>) {
+    let pair = EcdsaKeyPair::generate(algorithm).unwrap();
+    let key: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+    let signature = pair.sign(&SystemRandom::new(), b"text").unwrap();
+    (key.as_ref().to_vec(), signature.as_ref().to_vec())
+}
+
+#[tokio::test]
+async fn verify_signature_answers_the_same_on_envoy() {
+    let (key, good) = rsa_signature(&RSA_PKCS1_SHA256);
+    let (key512, good512) = rsa_signature(&RSA_PKCS1_SHA512);
+    let (p256, by_p256) = ecdsa_signature(&ECDSA_P256_SHA256_ASN1_SIGNING);
+    let (p384, by_p384) = ecdsa_signature(&ECDSA_P384_SHA384_ASN1_SIGNING);
     let dir = TempDir::new().unwrap();
     let mut wanted = Vec::new();
     let mut plugins = Vec::new();
     for (name, argument, answer) in [
-        ("good", signature_arguments("sha256", key, &good, b"text"), "08"),
-        ("upper", signature_arguments("SHA256", key, &good, b"text"), "08"),
-        ("text", signature_arguments("sha256", key, &good, b"other"), "0B"),
-        ("hash", signature_arguments("sha512", key, &good, b"text"), "0B"),
-        ("key", signature_arguments("sha256", &key[1..], &good, b"text"), "0B"),
+        ("good", signature_arguments("sha256", &key, &good, b"text"), "08"),
+        ("upper", signature_arguments("SHA256", &key, &good, b"text"), "08"),
+        ("long", signature_arguments("sha512", &key512, &good512, b"text"), "08"),
+        ("p256", signature_arguments("sha256", &p256, &by_p256, b"text"), "08"),
+        ("p384", signature_arguments("sha384", &p384, &by_p384, b"text"), "08"),
+        ("text", signature_arguments("sha256", &key, &good, b"other"), "0B"),
+        ("other", signature_arguments("sha256", &p256, &good, b"text"), "0B"),
+        ("hash", signature_arguments("sha512", &key, &good, b"text"), "0B"),
+        ("none", signature_arguments("md5", &key, &good, b"text"), "0B"),
+        ("cut", signature_arguments("sha256", &key[1..], &good, b"text"), "0B"),
+        ("junk", signature_arguments("sha256", b"junk", &good, b"text"), "0B"),
+        ("keyless", signature_arguments("sha256", b"", &good, b"text"), "2"),
         ("empty", Vec::new(), "2"),
         ("garbage", vec![0xff; 9], "2"),
     ] {
