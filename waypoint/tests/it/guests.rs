@@ -16,6 +16,8 @@ const PRELUDE: &str = r#"
     (func $add_value (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_replace_header_map_value"
     (func $replace_value (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_remove_header_map_value"
+    (func $remove_value (param i32 i32 i32) (result i32)))
   (import "env" "proxy_set_buffer_bytes"
     (func $set_buffer (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_continue_stream" (func $continue_stream (param i32) (result i32)))
@@ -43,6 +45,8 @@ const PRELUDE: &str = r#"
   (func $replace (param i32 i32 i32 i32 i32)
     (drop (call $replace_value (local.get 0) (local.get 1) (local.get 2) (local.get 3)
       (local.get 4))))
+  (func $remove (param i32 i32 i32)
+    (drop (call $remove_value (local.get 0) (local.get 1) (local.get 2))))
   (func $milliseconds (result i64)
     (drop (call $now (i32.const 8)))
     (i64.div_u (i64.load (i32.const 8)) (i64.const 1000000)))
