@@ -65,23 +65,29 @@ pub enum EngineError {
     /// wasmtime refused: address space, stacks, or the processor.
     #[error("the WebAssembly engine cannot start: {0}")]
     Wasmtime(String),
+    /// The shim's artefact cannot be mapped.
+    #[error("the shim of the VMs cannot be loaded: {0}")]
+    Shim(#[source] LoadError),
     /// The ticker's thread could not be started.
     #[error("the engine's clock thread cannot start: {0}")]
     Ticker(std::io::Error),
 }
 
 impl Engine {
-    /// Reserves the pool's address space and starts the ticker.
+    /// Reserves the pool's address space and starts the ticker. `shim` is the artefact of
+    /// [`SHIM`](crate::SHIM).
     ///
     /// # Errors
     ///
-    /// When the address space cannot be reserved or the thread not started.
-    pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
+    /// When the address space cannot be reserved, the shim not be linked, or the thread not be
+    /// started.
+    pub fn new(options: EngineOptions, shim: &Artefact) -> Result<Self, EngineError> {
         let failed = |error: wasmtime::Error| EngineError::Wasmtime(format!("{error:#}"));
         let mut config = config();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options)));
         let wasmtime = wasmtime::Engine::new(&config).map_err(failed)?;
-        let imports = hostcalls::link(&wasmtime).map_err(failed)?;
+        let shim = shim.map(&wasmtime).map_err(EngineError::Shim)?;
+        let imports = hostcalls::link(&wasmtime, &shim).map_err(failed)?;
         let ticker = Ticker::start(wasmtime.weak()).map_err(EngineError::Ticker)?;
         Ok(Self { inner: Arc::new(Inner { wasmtime, imports, ticker }) })
     }

@@ -2,7 +2,12 @@
 
 use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
 
-use crate::{core::Core, state::VmState, status::Direction};
+use crate::{
+    core::Core,
+    hostcalls::{Called, set_called},
+    state::VmState,
+    status::Direction,
+};
 
 type Func<P, R> = Option<TypedFunc<P, R>>;
 
@@ -20,6 +25,10 @@ pub(crate) struct Exports {
     pub(crate) log: Func<u32, ()>,
     pub(crate) delete: Func<u32, ()>,
     pub(crate) http_call_response: Func<(u32, u32, u32, u32, u32), ()>,
+    /// `context_create` and `request_headers` in one go: context, root, lines, end of stream.
+    pub(crate) open: Func<(u32, u32, u32, u32), u32>,
+    /// `log`, `done` and `delete` in one go; 0 when `delete` is still to come.
+    pub(crate) end: Func<u32, u32>,
     request: Callbacks,
     response: Callbacks,
 }
@@ -32,9 +41,23 @@ pub(crate) struct Callbacks {
 }
 
 impl Exports {
-    pub(crate) fn resolve(store: &mut Store<VmState>, instance: &Instance, core: &Core) -> Self {
-        let mut find = Finder { store, instance, core };
-        Self {
+    /// Finds the callbacks, and tells the shim those that it makes.
+    ///
+    /// # Errors
+    ///
+    /// The engine's, when a table cannot be written.
+    pub(crate) fn resolve(
+        store: &mut Store<VmState>,
+        shim: &Instance,
+        instance: &Instance,
+        core: &Core,
+    ) -> wasmtime::Result<Self> {
+        let mut find = Finder { store: &mut *store, instance: shim, core };
+        let (open, end) = (find.any("open"), find.any("end"));
+        let mut find = Finder { store: &mut *store, instance, core };
+        let exports = Self {
+            open,
+            end,
             initialize: find.any("_initialize"),
             start: find.any("_start"),
             main: find.any("main"),
@@ -57,7 +80,18 @@ impl Exports {
                 body: find.func("proxy_on_response_body"),
                 trailers: find.func("proxy_on_response_trailers"),
             },
+        };
+        let called = [
+            (Called::ContextCreate, exports.context_create.as_ref().map(TypedFunc::func)),
+            (Called::RequestHeaders, exports.request.headers.as_ref().map(TypedFunc::func)),
+            (Called::Log, exports.log.as_ref().map(TypedFunc::func)),
+            (Called::Done, exports.done.as_ref().map(TypedFunc::func)),
+            (Called::Delete, exports.delete.as_ref().map(TypedFunc::func)),
+        ];
+        for (called, function) in called {
+            set_called(store, shim, called, function.copied())?;
         }
+        Ok(exports)
     }
 
     pub(crate) fn of(&self, direction: Direction) -> &Callbacks {

@@ -22,7 +22,8 @@ use std::collections::HashMap;
 use wasmtime::{Caller, Extern, FuncType, InstancePre, Linker, ValType, WasmTy};
 
 pub(crate) use import::{Allowed, Import};
-pub(crate) use shim::{Promise, set_allocator};
+pub use shim::SHIM;
+pub(crate) use shim::{Called, Promise, set_called};
 
 use crate::{
     module::MEMORY,
@@ -99,7 +100,10 @@ pub(crate) use hostcall;
 pub(crate) const ENV: &str = "env";
 
 /// Links every function of the ABI and of WASI.
-pub(crate) fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Imports> {
+pub(crate) fn link(
+    engine: &wasmtime::Engine,
+    shim: &wasmtime::Module,
+) -> wasmtime::Result<Imports> {
     let mut imports = Definitions { linker: Linker::new(engine), types: HashMap::new() };
     log::link(&mut imports)?;
     buffers::link(&mut imports)?;
@@ -111,7 +115,7 @@ pub(crate) fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Imports> {
     property::link(&mut imports)?;
     wasi::link(&mut imports)?;
     let Definitions { mut linker, types } = imports;
-    let shim = shim::link(&mut linker)?;
+    let shim = shim::link(&mut linker, shim)?;
     Ok(Imports { linker, types, shim })
 }
 

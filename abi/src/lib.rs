@@ -92,6 +92,7 @@ pub use engine::{Engine, EngineError, EngineOptions};
 pub use generation::{Generation, StartError};
 pub use headers::Headers;
 pub use host::{Attributes, BoxFuture, CallRefused, Host, HttpCall, HttpCallAnswer};
+pub use hostcalls::SHIM;
 pub use limits::Limits;
 pub use module::{AbiVersion, BadSignature, Hooks, LoadError, Module};
 pub use outcome::{Fault, FaultKind, Flow, Held, LocalReply, Outcome};

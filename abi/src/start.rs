@@ -15,7 +15,7 @@ use crate::{
     engine::Engine,
     exports::Exports,
     generation::StartError,
-    hostcalls::{ENV, Imports, set_allocator},
+    hostcalls::{Called, ENV, Imports, set_called},
     meter::Metered,
     module::{MEMORY, Module},
     outcome::FaultKind,
@@ -57,15 +57,19 @@ async fn instantiate(core: &Arc<Core>, vm: &Arc<Vm>) -> Result<Live, StartError>
     let instantiated = Metered::new(&meter, Instant::now(), link(&core.module, &mut store)).await;
     drop(ticking);
     core.share.charge(meter.ended().0, meter.charged());
-    let instance = instantiated.map_err(|error| refused(&error))?;
+    let (shim, instance) = instantiated.map_err(|error| refused(&error))?;
     let memory = instance.get_memory(&mut store, MEMORY);
     store.data_mut().memory = memory;
-    let exports = Exports::resolve(&mut store, &instance, core);
+    let exports = Exports::resolve(&mut store, &shim, &instance, core);
+    let exports = exports.map_err(|error| refused(&error))?;
     Ok(Live { store, exports })
 }
 
 /// Makes the shim and then the guest, whose giving imports are the shim's.
-async fn link(module: &Module, store: &mut Store<VmState>) -> wasmtime::Result<Instance> {
+async fn link(
+    module: &Module,
+    store: &mut Store<VmState>,
+) -> wasmtime::Result<(Instance, Instance)> {
     let Imports { linker, shim, .. } = module.engine().imports();
     let shim = shim.instantiate_async(&mut *store).await?;
     let mut externs = Vec::new();
@@ -77,10 +81,9 @@ async fn link(module: &Module, store: &mut Store<VmState>) -> wasmtime::Result<I
         externs.extend(found);
     }
     let guest = Instance::new_async(&mut *store, module.compiled(), &externs).await?;
-    if let Some(allocator) = guest.get_func(&mut *store, module.allocator()) {
-        set_allocator(store, &shim, allocator)?;
-    }
-    Ok(guest)
+    let allocator = guest.get_func(&mut *store, module.allocator());
+    set_called(store, &shim, Called::Allocator, allocator)?;
+    Ok((shim, guest))
 }
 
 /// A reactor is initialised, and then its `main` run; anything else is started as a command.

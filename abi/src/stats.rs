@@ -10,7 +10,8 @@ use crate::outcome::{FaultKind, Flow};
 /// A reading of a generation's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Callbacks made.
+    /// How often the guest was entered. The creation of a context is made with its request's head,
+    /// and its end (`log`, `done`, `delete`) in one go.
     pub calls: u64,
     /// CPU time of the callbacks, as it was charged.
     pub guest_time: Duration,

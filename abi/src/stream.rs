@@ -3,10 +3,14 @@
 mod call;
 mod end;
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{self, Waker},
+};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     context::{Context, Ended},
@@ -122,8 +126,9 @@ impl Stream {
         }
     }
 
-    /// Ends the context: `on_log`, `on_done`, `on_delete`. Dropping the stream does the same in
-    /// a task.
+    /// Ends the context: `on_log`, `on_done`, `on_delete`. Dropping the stream does the same at
+    /// once; only what cannot be done at once (the VM is busy, the guest puts its end off) is left
+    /// to a task.
     ///
     /// # Cancel safety
     ///
@@ -152,9 +157,15 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(open) = self.open.take() {
-            let host = Arc::clone(&open.place.core().host);
-            host.spawn(Box::pin(open.end()));
+        let Some(open) = self.open.take() else { return };
+        let host = Arc::clone(&open.place.core().host);
+        let mut end = Box::pin(open.end());
+        // A task for each stream costs more than its last callbacks. Outside of a runtime, as when
+        // one ends, there are no timers.
+        let done = Handle::try_current().is_ok()
+            && end.as_mut().poll(&mut task::Context::from_waker(Waker::noop())).is_ready();
+        if !done {
+            host.spawn(end);
         }
     }
 }

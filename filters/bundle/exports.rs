@@ -5,13 +5,15 @@
 //! for the rest.
 
 /// The callbacks about streams that a filter may do without.
-const STREAM_CALLBACKS: [&str; 6] = [
+const STREAM_CALLBACKS: [&str; 8] = [
     "proxy_on_request_headers",
     "proxy_on_request_body",
     "proxy_on_request_trailers",
     "proxy_on_response_headers",
     "proxy_on_response_body",
     "proxy_on_response_trailers",
+    "proxy_on_log",
+    "proxy_on_done",
 ];
 
 /// WebAssembly Core 2.0, section 5.5.10: the export section's id.

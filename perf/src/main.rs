@@ -7,7 +7,7 @@ mod peers;
 mod resources;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -54,11 +54,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(binary: &std::path::Path) -> Result<bool, Box<dyn Error>> {
+fn run(binary: &Path) -> Result<bool, Box<dyn Error>> {
     let origin = Nginx::origin()?;
     let nginx = Nginx::proxy(origin.port())?;
     let plain = Waypoint::start(binary, &resources::plain(origin.port()))?;
-    let (ours, theirs) = alternate(&plain, &nginx, None)?;
+    let (ours, theirs) = alternate(&plain, &nginx, &Load { path: "/orders", script: None })?;
     let ratio = ours / theirs;
     println!(
         "plain GET: nginx {theirs:.1} µs, waypoint {ours:.1} µs, ratio {ratio:.2} (≤ {PLAIN_RATIO_MAX})"
@@ -69,7 +69,8 @@ fn run(binary: &std::path::Path) -> Result<bool, Box<dyn Error>> {
     std::thread::sleep(Duration::from_secs(2));
     let idle = chain.resident_kib()?;
     println!("idle with three filters: {} KiB (< {IDLE_KIB_MAX})", idle);
-    let (with, without) = alternate(&chain, &plain, Some(script.path()))?;
+    let load = Load { path: "/upload", script: Some(script.path()) };
+    let (with, without) = alternate(&chain, &plain, &load)?;
     let added = with - without;
     println!(
         "1 KiB JSON POST: plain {without:.1} µs, three filters {with:.1} µs, added {added:.1} µs (≤ {CHAIN_MICROS_MAX})"
@@ -81,12 +82,12 @@ fn run(binary: &std::path::Path) -> Result<bool, Box<dyn Error>> {
 fn alternate(
     one: &dyn Peer,
     other: &dyn Peer,
-    script: Option<&std::path::Path>,
+    load: &Load<'_>,
 ) -> Result<(f64, f64), Box<dyn Error>> {
     let (mut ones, mut others) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        ones.push(load(one, script)?.micros());
-        others.push(load(other, script)?.micros());
+        ones.push(load.run(one)?.micros());
+        others.push(load.run(other)?.micros());
     }
     Ok((median(ones), median(others)))
 }
@@ -96,22 +97,31 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn load(peer: &dyn Peer, script: Option<&std::path::Path>) -> Result<Cost, Box<dyn Error>> {
-    let before = peer.cpu()?;
-    let mut wrk = Command::new("wrk");
-    wrk.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{SECONDS}s")]);
-    if let Some(script) = script {
-        wrk.arg("-s").arg(script);
+/// What wrk sends.
+struct Load<'a> {
+    path: &'static str,
+    /// A GET without one.
+    script: Option<&'a Path>,
+}
+
+impl Load<'_> {
+    fn run(&self, peer: &dyn Peer) -> Result<Cost, Box<dyn Error>> {
+        let before = peer.cpu()?;
+        let mut wrk = Command::new("wrk");
+        wrk.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{SECONDS}s")]);
+        if let Some(script) = self.script {
+            wrk.arg("-s").arg(script);
+        }
+        let out = wrk.arg(format!("http://127.0.0.1:{}{}", peer.port(), self.path)).output()?;
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        if text.contains("Non-2xx") || text.contains("Socket errors") {
+            return Err(format!("the load failed:\n{text}").into());
+        }
+        let requests = text
+            .lines()
+            .find_map(|line| line.trim().split_once(" requests in "))
+            .and_then(|(count, _)| count.parse().ok())
+            .ok_or_else(|| format!("wrk said nothing of requests:\n{text}"))?;
+        Ok(Cost { requests, cpu: peer.cpu()? - before })
     }
-    let out = wrk.arg(format!("http://127.0.0.1:{}/orders", peer.port())).output()?;
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    if text.contains("Non-2xx") || text.contains("Socket errors") {
-        return Err(format!("the load failed:\n{text}").into());
-    }
-    let requests = text
-        .lines()
-        .find_map(|line| line.trim().split_once(" requests in "))
-        .and_then(|(count, _)| count.parse().ok())
-        .ok_or_else(|| format!("wrk said nothing of requests:\n{text}"))?;
-    Ok(Cost { requests, cpu: peer.cpu()? - before })
 }

@@ -30,9 +30,15 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Answers 200 with two bytes; reads what it is sent.
+    /// Answers 200 with two bytes: `/orders` at once, `/upload` when it has read the body. (nginx
+    /// reads a body before it passes a request on, here to itself; `return` does not wait for it.)
     pub(crate) fn origin() -> Result<Self> {
-        Self::start("location / { return 200 'ok'; }", "")
+        let locations = "location /orders { return 200 'ok'; } \
+                         location /upload { proxy_pass http://itself; proxy_http_version 1.1; \
+                         proxy_set_header Connection ''; }";
+        let http = "upstream itself { server unix:{root}/itself; keepalive 128; } \
+                    server { listen unix:{root}/itself; return 200 'ok'; }";
+        Self::start(locations, http)
     }
 
     /// A plain reverse proxy with keep-alive upstream connections.
@@ -47,6 +53,7 @@ impl Nginx {
         let dir = tempfile::tempdir()?;
         let port = free_port()?;
         let root = dir.path().display();
+        let http = http.replace("{root}", &root.to_string());
         let config = format!(
             "worker_processes 2; daemon off; pid {root}/pid; error_log {root}/error.log;
 events {{ worker_connections 1024; }}

@@ -1,7 +1,7 @@
 //! Between the host's callbacks and the traits: who gets which callback, and what follows it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ pub(crate) struct Plugin<F: Filter> {
     root: Root,
     /// The next tick was asked for by a request: then the filter's own period holds again.
     waking: bool,
-    streams: HashMap<RequestId, Weak<RefCell<F::Http>>>,
+    streams: BTreeMap<RequestId, Weak<RefCell<F::Http>>>,
     /// Calls that streams made. The host bounds them.
-    calls: HashMap<CallId, (RequestId, Direction)>,
+    calls: BTreeMap<CallId, (RequestId, Direction)>,
 }
 
 impl<F: Filter> Plugin<F> {
@@ -35,8 +35,8 @@ impl<F: Filter> Plugin<F> {
             filter: None,
             root: Root::default(),
             waking: false,
-            streams: HashMap::new(),
-            calls: HashMap::new(),
+            streams: BTreeMap::new(),
+            calls: BTreeMap::new(),
         }))
     }
 

@@ -82,7 +82,7 @@ pub struct Record {
     pub(crate) time: SystemTime,
     started: Instant,
     pub(crate) method: http::Method,
-    /// Without the query.
+    /// Without the query; empty when there is no access log.
     pub(crate) path: String,
     pub(crate) version: Version,
     pub(crate) grpc: bool,
@@ -114,9 +114,11 @@ impl Record {
     ) -> Self {
         let mut record = Self::blank(sink, connection, parts.version);
         record.method = parts.method.clone();
-        parts.uri.path().clone_into(&mut record.path);
         record.grpc = crate::filter_chain::is_grpc(&parts.headers);
-        record.ids = Some(ids.clone());
+        if sink.log.is_some() {
+            parts.uri.path().clone_into(&mut record.path);
+            record.ids = Some(ids.clone());
+        }
         record
     }
 

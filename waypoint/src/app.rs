@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
-use waypoint_abi::{ArtefactCache, Engine, EngineOptions};
+use waypoint_abi::{ArtefactCache, EngineOptions};
 
 use crate::access_log::{AccessLog, Format, Records};
 use crate::admin::{self, Admin, Health};
@@ -23,9 +23,11 @@ use crate::drain::{Closing, Drain, Tasks};
 use crate::filter_chain::host::FilterHost;
 use crate::identity::TrustedHops;
 use crate::journey::{BODY_IDLE_DEFAULT, Journey};
+use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::resources::{
-    self, Builder, Generations, Modules, Parts, Reloader, Report, Sources, Status, Trigger,
+    self, Builder, Generations, ModuleError, Modules, Parts, Reloader, Report, Sources, Status,
+    Trigger,
 };
 use crate::snapshot::{CalloutTargets, Current};
 use crate::upstream::{UpstreamLimits, Upstreams};
@@ -67,6 +69,8 @@ pub struct Settings {
     pub workers: Option<u16>,
     /// Downstream connections at a time.
     pub connections_max: u32,
+    /// Resident memory near which new requests are shed; that of the control group without it.
+    pub memory_max_bytes: Option<u64>,
     /// Networks whose forwarding headers are believed.
     pub trusted_hops: Vec<IpNet>,
     /// Where compiled modules are kept.
@@ -83,9 +87,9 @@ pub enum StartError {
     /// The runtime's threads could not be started.
     #[error("the runtime cannot be started")]
     Runtime(#[source] std::io::Error),
-    /// The VMs' memory could not be reserved.
+    /// The VMs' memory could not be reserved, or their shim not be compiled.
     #[error("the Wasm engine cannot be started")]
-    Engine(#[from] waypoint_abi::EngineError),
+    Engine(#[source] ModuleError),
     /// The cache of compiled modules cannot be used.
     #[error("the cache of compiled modules cannot be used")]
     Cache(#[from] waypoint_abi::CacheError),
@@ -159,12 +163,14 @@ impl App {
     pub async fn start(settings: Settings, log: LogHandle) -> Result<(Self, Signals), StartError> {
         let (traffic, traffic_tasks, closing) = Drain::new();
         let (support, tasks, ending) = Drain::new();
-        let state = State::new(&settings, &tasks)?;
+        let state = State::new(&settings, &tasks).await?;
         let access_log = state.access_log(&settings)?;
         let records =
             Records::new(Arc::clone(&state.metrics), access_log.clone().zip(settings.access_log));
         let trusted = Arc::new(TrustedHops(settings.trusted_hops.clone()));
-        let journey = Journey::new(Arc::clone(&state.current), records, trusted);
+        let memory = MemoryBudget::new(settings.memory_max_bytes);
+        tasks.spawn(Arc::clone(&memory).follow(ending.clone()));
+        let journey = Journey::new(Arc::clone(&state.current), records, trusted, memory);
 
         let slots = Arc::new(Semaphore::new(settings.connections_max as usize));
         let addresses = Arc::new(sockets::Addresses::new(settings.addresses_file.clone()));
@@ -186,7 +192,7 @@ impl App {
         let health = Health::new(closing);
         let (status, metrics, current) =
             (Status::default(), Arc::clone(&state.metrics), Arc::clone(&state.current));
-        let builder = state.builder(&settings)?;
+        let builder = state.builder(&settings);
         let (mut reloader, trigger) =
             Reloader::new(builder, Arc::clone(&status), Arc::clone(&metrics));
         let report = reloader.first(&mut sockets, settings.partial).await;
@@ -305,13 +311,14 @@ struct State {
     upstreams: Arc<Upstreams>,
     generations: Arc<Generations>,
     metrics: Arc<Metrics>,
-    engine: Engine,
+    modules: Modules,
 }
 
 impl State {
-    fn new(settings: &Settings, tasks: &Tasks) -> Result<Self, StartError> {
-        let engine =
-            Engine::new(EngineOptions { vms_max: VMS_MAX, memory_bytes_max: VM_MEMORY_BYTES_MAX })?;
+    async fn new(settings: &Settings, tasks: &Tasks) -> Result<Self, StartError> {
+        let cache = ArtefactCache::open(&settings.cache_dir)?;
+        let options = EngineOptions { vms_max: VMS_MAX, memory_bytes_max: VM_MEMORY_BYTES_MAX };
+        let engine = resources::engine(&cache, options).await.map_err(StartError::Engine)?;
         let targets = Arc::new(CalloutTargets::default());
         let host = FilterHost::new(tasks.clone(), Arc::clone(&targets));
         let generations = Arc::new(Generations::new(Arc::new(host)));
@@ -324,7 +331,7 @@ impl State {
             upstreams,
             generations,
             metrics,
-            engine,
+            modules: Modules::new(engine, cache),
         })
     }
 
@@ -333,16 +340,15 @@ impl State {
         settings.access_log.map(start).transpose().map_err(StartError::Setup)
     }
 
-    fn builder(self, settings: &Settings) -> Result<Builder, StartError> {
-        let cache = ArtefactCache::open(&settings.cache_dir)?;
-        Ok(Builder::new(Parts {
+    fn builder(self, settings: &Settings) -> Builder {
+        Builder::new(Parts {
             sources: Sources(settings.files.clone()),
-            modules: Modules::new(self.engine, cache),
+            modules: self.modules,
             generations: self.generations,
             upstreams: self.upstreams,
             targets: self.targets,
             current: self.current,
-        }))
+        })
     }
 }
 

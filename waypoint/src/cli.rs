@@ -104,6 +104,11 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "WAYPOINT_CONNECTIONS_MAX", default_value_t = 10_000)]
     connections_max: u32,
 
+    /// Resident memory, in MiB, at 95 % of which new requests are answered 503; by default the limit
+    /// of the control group, if it has one.
+    #[arg(long, env = "WAYPOINT_MEMORY_MAX_MIB", value_name = "MIB")]
+    memory_max_mib: Option<u32>,
+
     /// Networks whose x-forwarded-for and x-forwarded-proto are believed.
     #[arg(long, env = "WAYPOINT_TRUSTED_HOPS", value_name = "CIDR", value_delimiter = ',')]
     trusted_hops: Vec<IpNet>,
@@ -214,6 +219,7 @@ impl RunArgs {
             health: self.health,
             workers: self.workers,
             connections_max: self.connections_max,
+            memory_max_bytes: self.memory_max_mib.map(|mib| u64::from(mib) << 20),
             trusted_hops: self.trusted_hops,
             cache_dir: self.cache_dir.unwrap_or_else(app::default_cache_dir),
             drain: Duration::from_secs(self.drain_seconds),

@@ -38,7 +38,7 @@ use tokio::{
 
 pub use self::{
     body::{Body, BodyError},
-    hygiene::{EncodedSlashes, Refusal},
+    hygiene::{EncodedSlashes, Refusal, remove_connection_specific},
     io::{Io, Socket},
 };
 use crate::drain::{Closing, Tasks, unless};

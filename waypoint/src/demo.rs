@@ -92,6 +92,7 @@ fn settings(args: &DemoArgs) -> Settings {
         health: args.health,
         workers: None,
         connections_max: 1_000,
+        memory_max_bytes: None,
         trusted_hops: Vec::new(),
         cache_dir: crate::app::default_cache_dir(),
         drain: Duration::from_secs(5),

@@ -13,6 +13,9 @@ use crate::upstream::UpstreamError;
 /// Why a request was not answered by its upstream. Variants are facts.
 #[derive(Debug, Error)]
 pub enum RequestError {
+    /// The process is near its memory budget.
+    #[error("the process is near its memory budget")]
+    MemoryShort,
     /// No listener of this entrance has the request's host.
     #[error("no listener has this host")]
     NoHost,
@@ -49,6 +52,9 @@ pub enum RequestError {
     /// A filter that decides on the body waited longer for it than it may.
     #[error("the filter {filter} waited {waited_ms} ms for the body")]
     BodyWait { filter: String, waited_ms: u64 },
+    /// Too many newer generations of a filter live for one that this request has run.
+    #[error("too many newer generations of a filter live")]
+    Retired,
     /// The request's body failed while it was read.
     #[error("the request's body failed")]
     RequestBody(#[source] BodyError),
@@ -120,13 +126,15 @@ impl RequestError {
             | Self::ResponseTooLarge { filter }
             | Self::BodyWait { filter, .. }
             | Self::DemandedFilterNotRun { filter } => Some(filter),
-            Self::NoHost
+            Self::MemoryShort
+            | Self::NoHost
             | Self::Misdirected
             | Self::NoRoute
             | Self::EntranceGone
             | Self::NoBackend { .. }
             | Self::BackendUnusable { .. }
             | Self::PolicyRefused { .. }
+            | Self::Retired
             | Self::RequestBody(_)
             | Self::Upstream(_) => None,
         }
@@ -146,6 +154,8 @@ impl RequestError {
     pub fn outcome(&self) -> Outcome {
         use Fault::{Downstream, Filter, Operator};
         match self {
+            // Envoy's flag for its overload manager.
+            Self::MemoryShort => outcome(Operator, 503, grpc::UNAVAILABLE, "OM", "memory_short"),
             Self::NoHost => outcome(Downstream, 404, grpc::UNIMPLEMENTED, "NR", "no_host"),
             Self::Misdirected => outcome(Downstream, 421, grpc::UNIMPLEMENTED, "NR", "misdirected"),
             Self::NoRoute => outcome(Downstream, 404, grpc::UNIMPLEMENTED, "NR", "route_not_found"),
@@ -170,6 +180,7 @@ impl RequestError {
             Self::BodyWait { .. } => {
                 outcome(Downstream, 408, grpc::DEADLINE_EXCEEDED, "-", "filter_body_wait")
             }
+            Self::Retired => body_outcome(&BodyError::Retired),
             Self::RequestBody(error) => body_outcome(error),
             Self::Upstream(error) => upstream_outcome(error),
         }

@@ -17,6 +17,7 @@ mod verify_signature;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::select_all;
 use http::{Method, StatusCode, request};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -109,13 +110,16 @@ pub(crate) struct Exchange {
 /// One filter's context of a request.
 pub(crate) struct Attached {
     pub(crate) filter: Arc<ActiveFilter>,
-    pub(crate) name: Arc<str>,
     pub(crate) stream: Stream,
     /// Set when the filter failed under `Open`: nothing more is asked of it.
     bypassed: AtomicBool,
 }
 
 impl Attached {
+    pub(crate) fn name(&self) -> &str {
+        &self.filter.running.generation.spec().name
+    }
+
     pub(crate) fn is_bypassed(&self) -> bool {
         self.bypassed.load(Ordering::Relaxed)
     }
@@ -196,7 +200,7 @@ impl Chain {
             }
         }
         if exchange.head != before {
-            convert::apply_request(&exchange.head, parts);
+            convert::apply_request(&before, &exchange.head, parts);
         }
         Ok(layer::check_length(&mut parts.headers, exchange))
     }
@@ -225,7 +229,6 @@ impl Chain {
             Ok(stream) => {
                 let attached = Arc::new(Attached {
                     filter: Arc::clone(filter),
-                    name: filter.running.generation.spec().name.as_str().into(),
                     stream,
                     bypassed: AtomicBool::new(false),
                 });
@@ -278,7 +281,7 @@ impl Chain {
             }
         }
         if exchange.head != before {
-            convert::apply_response(&exchange.head, &mut parts);
+            convert::apply_response(&before, &exchange.head, &mut parts);
         }
         // What HEAD and 304 do not carry has its length all the same.
         let unsent = record.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
@@ -295,10 +298,21 @@ impl Chain {
         self.attached.clear();
     }
 
-    /// One token for each generation that this chain keeps alive; cancelled when it is retired.
-    pub fn retirements(&self) -> Vec<CancellationToken> {
-        let running = self.attached.iter().map(|attached| &attached.filter.running);
-        running.map(|running| running.retired.clone()).collect()
+    /// Resolves when a generation that this chain keeps alive is retired; never without one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it holds no state between polls.
+    pub fn retired(&self) -> impl Future<Output = ()> + Send + 'static {
+        let tokens = self.attached.iter().map(|attached| attached.filter.running.retired.clone());
+        let retired: Vec<_> =
+            tokens.map(|token| Box::pin(CancellationToken::cancelled_owned(token))).collect();
+        async move {
+            match retired.is_empty() {
+                true => std::future::pending().await,
+                false => drop(select_all(retired).await),
+            }
+        }
     }
 }
 

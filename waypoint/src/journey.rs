@@ -16,9 +16,11 @@ use crate::access_log::{Record, Records};
 use crate::authorize::{self, Permitted};
 use crate::codec::body::Body;
 use crate::codec::{self, ConnectionInfo, Refusal};
+use crate::drain::unless;
 use crate::error::RequestError;
 use crate::filter_chain::{Chain, Interruption, StreamFacts, is_grpc};
 use crate::identity::{self, TrustedHops};
+use crate::memory::MemoryBudget;
 use crate::route::{self, Basis, Destination};
 use crate::snapshot::{Current, ServedEntrance, Snapshot};
 use crate::upstream::{Deadlines, UpstreamError, UpstreamPeer};
@@ -39,12 +41,19 @@ pub struct Journey {
     current: Arc<Current>,
     records: Arc<Records>,
     trusted: Arc<TrustedHops>,
+    memory: Arc<MemoryBudget>,
 }
 
 impl Journey {
-    /// Requests see `current`'s snapshot of their moment and are recorded in `records`.
-    pub fn new(current: Arc<Current>, records: Arc<Records>, trusted: Arc<TrustedHops>) -> Self {
-        Self { current, records, trusted }
+    /// Requests see `current`'s snapshot of their moment, are recorded in `records`, and are shed
+    /// when `memory` is short.
+    pub fn new(
+        current: Arc<Current>,
+        records: Arc<Records>,
+        trusted: Arc<TrustedHops>,
+        memory: Arc<MemoryBudget>,
+    ) -> Self {
+        Self { current, records, trusted, memory }
     }
 }
 
@@ -66,6 +75,9 @@ impl codec::Journey for Journey {
         let port = entrance.map_or(0, |entrance| entrance.model.port);
         let facts = StreamFacts::new(Arc::clone(connection), parts.version, ids, port);
         let chain = Chain::new(Arc::new(facts));
+        if self.memory.is_short() {
+            return refuse(&RequestError::MemoryShort, grpc, record, chain);
+        }
         let Some(entrance) = entrance else {
             return refuse(&RequestError::EntranceGone, grpc, record, chain);
         };
@@ -180,7 +192,9 @@ impl Walk<'_> {
         deadlines: Deadlines,
     ) -> Result<Response<Body>, Interruption> {
         let sent = Instant::now();
-        let answer = match destination.service.cluster.send(permitted, deadlines).await {
+        let sending = destination.service.cluster.send(permitted, deadlines);
+        let sent_or_retired = unless(self.chain.retired(), sending).await;
+        let answer = match sent_or_retired.ok_or(RequestError::Retired)? {
             Ok(answer) => answer,
             Err(UpstreamError::RequestBody(error)) => {
                 // A filter that ended the body has left its reason.

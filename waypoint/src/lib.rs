@@ -36,5 +36,6 @@ pub mod demo;
 pub mod drain;
 pub mod error;
 pub mod journey;
+pub mod memory;
 pub mod resources;
 pub mod snapshot;

@@ -29,7 +29,7 @@ use crate::snapshot::Snapshot;
 pub use build::{Builder, Built, Parts};
 pub use files::Sources;
 pub use generations::Generations;
-pub use modules::Modules;
+pub use modules::{ModuleError, Modules, engine};
 pub use watch::watch;
 
 /// Reload requests that may wait; past it, a trigger that asks for no answer is shed, because the

@@ -8,12 +8,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use futures_util::future::select_all;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio_util::sync::CancellationToken;
 use waypoint_abi::LocalReply;
 
 use crate::access_log::Record;
@@ -186,19 +183,10 @@ impl http_body::Body for RecordedBody {
     }
 }
 
-/// Resolves when any of the tokens is cancelled; never without one.
-fn any_of(tokens: Vec<CancellationToken>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    if tokens.is_empty() {
-        return Box::pin(std::future::pending());
-    }
-    let cancelled = tokens.into_iter().map(|token| Box::pin(token.cancelled_owned()));
-    Box::pin(select_all(cancelled).map(|_| ()))
-}
-
 impl RecordedBody {
     /// Polled only while the body has nothing: a stream that moves pays nothing for it.
     fn poll_retired(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let waiting = self.retirement.get_or_insert_with(|| any_of(self.chain.retirements()));
+        let waiting = self.retirement.get_or_insert_with(|| Box::pin(self.chain.retired()));
         waiting.as_mut().poll(context)
     }
 

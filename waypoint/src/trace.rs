@@ -98,13 +98,24 @@ fn new_traceparent() -> HeaderValue {
     HeaderValue::from_bytes(&text).expect("hexadecimal is a valid header value")
 }
 
-/// Writes the lowest digits of `value` over all of `out`. Every request has 64 of them.
+/// Writes the lowest digits of `value` over all of `out`, two at a time. Every request has 80.
 fn write_hex(out: &mut [u8], mut value: u64) {
-    for digit in out.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(value & 0xf) as usize];
-        value >>= 4;
+    for digits in out.rchunks_exact_mut(2) {
+        digits.copy_from_slice(&HEX[(value & 0xff) as usize]);
+        value >>= 8;
     }
 }
+
+/// The two digits of every byte.
+static HEX: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [b"0123456789abcdef"[byte >> 4], b"0123456789abcdef"[byte & 0xf]];
+        byte += 1;
+    }
+    pairs
+};
 
 /// 64 bits that do not repeat: identifiers and load balancing, never secrets.
 ///

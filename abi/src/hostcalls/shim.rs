@@ -1,7 +1,8 @@
-//! Giving data to a guest: the host promises, the guest's allocator runs, the host hands over.
+//! Giving data to a guest: the host promises, the guest's allocator runs, the host hands over; and
+//! callbacks that are made in one go.
 
 use bytes::Bytes;
-use wasmtime::{Caller, Extern, Func, Instance, InstancePre, Linker, Module, Ref, Store};
+use wasmtime::{Caller, Func, Instance, InstancePre, Linker, Module, Ref, Store};
 
 use crate::{
     hostcalls::{Guest, Import, enter, with_guest},
@@ -12,9 +13,12 @@ use crate::{
 
 /// Where the shim finds the host's side of its functions.
 pub(super) const HOST: &str = "host";
-/// The shim's table of one: the guest's allocator.
-const ALLOCATOR: &str = "allocator";
-const WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shim.wasm"));
+/// The shim's table of what it calls of the guest.
+const GUEST: &str = "guest";
+
+/// The module that stands between the host and the guest in every VM: a few hundred bytes, to be
+/// compiled as a filter's module is, and given to [`Engine::new`](crate::Engine::new).
+pub const SHIM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shim.wasm"));
 
 /// What is to be handed over once the guest has memory for it.
 pub(crate) struct Promise {
@@ -23,22 +27,36 @@ pub(crate) struct Promise {
     to_len: u32,
 }
 
-/// Compiles the shim: a few hundred bytes, once for each engine.
-pub(super) fn link(linker: &mut Linker<VmState>) -> wasmtime::Result<InstancePre<VmState>> {
+/// Links the compiled shim.
+pub(super) fn link(
+    linker: &mut Linker<VmState>,
+    shim: &Module,
+) -> wasmtime::Result<InstancePre<VmState>> {
     linker.func_wrap(HOST, "hand_over", hand_over)?;
-    let module = Module::new(linker.engine(), WASM)?;
-    linker.instantiate_pre(&module)
+    linker.instantiate_pre(shim)
 }
 
-/// Tells a VM's shim which function of the guest allocates.
-pub(crate) fn set_allocator(
+/// What a VM's shim calls of its guest, by its index in the shim's table.
+#[derive(Clone, Copy)]
+pub(crate) enum Called {
+    Allocator,
+    ContextCreate,
+    RequestHeaders,
+    Log,
+    Done,
+    Delete,
+}
+
+/// Tells a VM's shim a function of the guest; `None` is absent or withheld.
+pub(crate) fn set_called(
     store: &mut Store<VmState>,
     shim: &Instance,
-    allocator: Func,
+    called: Called,
+    function: Option<Func>,
 ) -> wasmtime::Result<()> {
-    match shim.get_export(&mut *store, ALLOCATOR) {
-        Some(Extern::Table(table)) => table.set(store, 0, Ref::Func(Some(allocator))),
-        _ => Ok(()),
+    match shim.get_table(&mut *store, GUEST) {
+        Some(table) => table.set(store, called as u64, Ref::Func(function)),
+        None => Ok(()),
     }
 }
 

@@ -5,6 +5,9 @@
 ;; host is asked what it would give, the allocator is called as any function, and the host hands
 ;; over what it promised.
 ;;
+;; It also makes the callbacks that always follow one another, for which the host would enter the
+;; guest one by one: a context's creation with its request's head, and a context's end.
+;;
 ;; What the host answers: more than 0, so many bytes are wanted; 0, done; less, minus the status.
 (module
   (import "host" "proxy_get_buffer_bytes"
@@ -24,7 +27,39 @@
   (import "host" "hand_over" (func $hand_over (param i32) (result i32)))
 
   (type $allocator (func (param i32) (result i32)))
-  (table (export "allocator") 1 1 funcref)
+  (type $create (func (param i32 i32)))
+  (type $headers (func (param i32 i32 i32) (result i32)))
+  (type $of_context (func (param i32)))
+  (type $done (func (param i32) (result i32)))
+  ;; What is called of the guest; null is absent or withheld.
+  ;; 0 allocator, 1 context_create, 2 request_headers, 3 log, 4 done, 5 delete
+  (table (export "guest") 6 6 funcref)
+
+  (func $has (param $function i32) (result i32)
+    (i32.eqz (ref.is_null (table.get (local.get $function)))))
+
+  ;; The answer is that of request_headers, which is there.
+  (func (export "open") (param $id i32) (param $root i32) (param $lines i32) (param $end i32)
+    (result i32)
+    (if (call $has (i32.const 1))
+      (then
+        (call_indirect (type $create)
+          (local.get $id) (local.get $root) (i32.const 1))))
+    (call_indirect (type $headers)
+      (local.get $id) (local.get $lines) (local.get $end) (i32.const 2)))
+
+  ;; The answer is 0 when the guest puts the end off: then delete is still to come.
+  (func (export "end") (param $id i32) (result i32)
+    (if (call $has (i32.const 3))
+      (then (call_indirect (type $of_context) (local.get $id) (i32.const 3))))
+    (if (call $has (i32.const 4))
+      (then
+        (if (i32.eqz
+            (call_indirect (type $done) (local.get $id) (i32.const 4)))
+          (then (return (i32.const 0))))))
+    (if (call $has (i32.const 5))
+      (then (call_indirect (type $of_context) (local.get $id) (i32.const 5))))
+    (i32.const 1))
 
   (func $give (param $wanted i32) (result i32)
     (if (result i32) (i32.gt_s (local.get $wanted) (i32.const 0))

@@ -49,12 +49,15 @@ impl Run {
     async fn head(&mut self, headers: Headers, end_of_stream: bool) -> Result<(), FaultKind> {
         let lines = count(headers.len());
         self.context.state.lock().side(self.direction).begin_head(headers, end_of_stream);
-        ensure_created(&mut self.guard, &self.context).await?;
-        let direction = self.direction;
-        let params = (self.context.id, lines, u32::from(end_of_stream));
+        let (direction, id, end) = (self.direction, self.context.id, u32::from(end_of_stream));
         let call = self.call("proxy_on_request_headers", "proxy_on_response_headers");
-        let answer =
-            self.guard.call(|exports| exports.of(direction).headers.as_ref(), params, call).await?;
+        let answer = if direction == Direction::Request && begin(&mut self.guard, &self.context) {
+            self.guard.call(|exports| exports.open.as_ref(), (id, ROOT, lines, end), call).await?
+        } else {
+            ensure_created(&mut self.guard, &self.context).await?;
+            let params = (id, lines, end);
+            self.guard.call(|exports| exports.of(direction).headers.as_ref(), params, call).await?
+        };
         let action = HeadAction::from_wire(answer.unwrap_or(0));
         let core = self.core();
         let body_callback = Callbacks::of(&core, direction).body;
@@ -165,11 +168,8 @@ pub(super) async fn ensure_created(
     guard: &mut Guard,
     context: &Arc<Context>,
 ) -> Result<(), FaultKind> {
-    if std::mem::replace(&mut context.state.lock().created, true) {
+    if !begin(guard, context) {
         return Ok(());
-    }
-    if let Some(live) = guard.live() {
-        live.store.data_mut().streams.insert(context.id, Arc::clone(context));
     }
     let call = Call {
         name: "proxy_on_context_create",
@@ -177,4 +177,13 @@ pub(super) async fn ensure_created(
         stream: Some(Arc::clone(context)),
     };
     guard.call(|e| e.context_create.as_ref(), (context.id, ROOT), call).await.map(|_| ())
+}
+
+/// Whether the guest has yet to be told about the context; from now on it is known to the VM.
+fn begin(guard: &mut Guard, context: &Arc<Context>) -> bool {
+    let fresh = !std::mem::replace(&mut context.state.lock().created, true);
+    if let (true, Some(live)) = (fresh, guard.live()) {
+        live.store.data_mut().streams.insert(context.id, Arc::clone(context));
+    }
+    fresh
 }

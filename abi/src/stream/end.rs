@@ -22,15 +22,14 @@ impl Open {
         if !created && !core.hooks.log {
             return;
         }
-        let ended = end(&mut guard, &context).await;
-        if ended == Ok(Done::Later) {
+        if end(&mut guard, &context).await == Ok(Done::Later) {
             drop(guard);
             let _ = tokio::time::timeout(DONE_WAIT_MAX, context.done.notified()).await;
             guard = place.vm().lock().await;
+            let call = ending("proxy_on_delete", &context);
+            let _ = guard.call(|exports| exports.delete.as_ref(), context.id, call).await;
+            guard.settle();
         }
-        let call = ending("proxy_on_delete", &context);
-        let _ = guard.call(|exports| exports.delete.as_ref(), context.id, call).await;
-        guard.settle();
         if let Some(live) = guard.live() {
             live.store.data_mut().streams.remove(&context.id);
         }
@@ -48,11 +47,8 @@ enum Done {
 
 async fn end(guard: &mut Guard, context: &Arc<Context>) -> Result<Done, Stopped> {
     ensure_created(guard, context).await.map_err(|_| Stopped)?;
-    let call = ending("proxy_on_log", context);
-    guard.call(|e| e.log.as_ref(), context.id, call).await.map_err(|_| Stopped)?;
-    guard.settle();
-    let call = ending("proxy_on_done", context);
-    let done = guard.call(|e| e.done.as_ref(), context.id, call).await.map_err(|_| Stopped)?;
+    let call = ending("proxy_on_log, proxy_on_done, proxy_on_delete", context);
+    let done = guard.call(|e| e.end.as_ref(), context.id, call).await.map_err(|_| Stopped)?;
     let later = done == Some(0);
     context.state.lock().done_pending = later;
     guard.settle();

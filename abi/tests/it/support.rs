@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use waypoint_abi::{
-    ArtefactCache, Attributes, Bodies, BoxFuture, CallRefused, Direction, Engine, EngineOptions,
-    Fault, FilterSpec, Generation, Headers, Host, HttpCall, HttpCallAnswer, Isolation, Limits,
-    LoadError, LogLevel, Module, Outcome, Shared, StartError, Status, Stream, compile,
+    Artefact, ArtefactCache, Attributes, Bodies, BoxFuture, CallRefused, Direction, Engine,
+    EngineOptions, Fault, FilterSpec, Generation, Headers, Host, HttpCall, HttpCallAnswer,
+    Isolation, Limits, LoadError, LogLevel, Module, Outcome, SHIM, Shared, StartError, Status,
+    Stream, compile,
 };
 
 /// How long a test waits for what must come.
@@ -22,7 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// One engine for all tests of the binary, as in a process that serves.
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let options = EngineOptions { vms_max: 128, memory_bytes_max: 64 << 20 };
-    Engine::new(options).expect("an engine")
+    Engine::new(options, &artefact(SHIM)).expect("an engine")
 });
 
 static CACHE: LazyLock<(tempfile::TempDir, ArtefactCache)> = LazyLock::new(|| {
@@ -31,14 +32,17 @@ static CACHE: LazyLock<(tempfile::TempDir, ArtefactCache)> = LazyLock::new(|| {
     (directory, cache)
 });
 
-pub(crate) fn load(wasm: &[u8]) -> Result<Module, LoadError> {
+fn artefact(wasm: &[u8]) -> Artefact {
     let digest: [u8; 32] = Sha256::digest(wasm).into();
     let cache = &CACHE.1;
-    let artefact = match cache.find(&digest).expect("a readable cache") {
+    match cache.find(&digest).expect("a readable cache") {
         Some(artefact) => artefact,
         None => cache.store(&digest, &compile(wasm).expect("valid wasm")).expect("stored"),
-    };
-    ENGINE.load(&artefact)
+    }
+}
+
+pub(crate) fn load(wasm: &[u8]) -> Result<Module, LoadError> {
+    ENGINE.load(&artefact(wasm))
 }
 
 pub(crate) fn load_wat(text: &str) -> Result<Module, LoadError> {

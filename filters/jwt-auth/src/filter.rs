@@ -162,14 +162,13 @@ impl JwtAuth {
         if token.len() > TOKEN_BYTES_MAX {
             return Verdict::Refuse(Refusal::TooLarge);
         }
-        let digest = Cache::digest(token);
-        if let Some(grant) = self.cache.get(&digest) {
+        if let Some(grant) = self.cache.get(token) {
             let issuer = &self.issuers[grant.issuer];
             if issuer.keys.usable().is_none() {
                 return Verdict::NoKeys(grant.issuer);
             }
             if let Err(refusal) = grant.validity.at(seconds(), issuer.demands.clock_skew) {
-                self.cache.remove(&digest);
+                self.cache.remove(token);
                 return Verdict::Refuse(refusal);
             }
             self.counters.cache_hits.increment();
@@ -177,7 +176,7 @@ impl JwtAuth {
         }
         match self.verify(token) {
             Ok(grant) => {
-                self.cache.insert(digest, &grant);
+                self.cache.insert(token, &grant);
                 Verdict::Allow(grant.headers)
             }
             Err(verdict) => verdict,
@@ -213,13 +212,6 @@ impl JwtAuth {
         match self.issuers.get_mut(issuer).map(|issuer| &mut issuer.keys) {
             Some(Keys::Remote(remote)) => remote.wait(id),
             _ => Waiting::InVain,
-        }
-    }
-
-    /// A request that waited has ended.
-    pub(crate) fn forget(&mut self, issuer: usize, id: RequestId) {
-        if let Some(Keys::Remote(remote)) = self.issuers.get_mut(issuer).map(|i| &mut i.keys) {
-            remote.forget(id);
         }
     }
 }

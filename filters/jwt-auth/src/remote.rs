@@ -13,6 +13,7 @@
 //! Envoy give the filter a `vm_id` of its own, for other filters with the same one write there too.
 
 use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
@@ -48,7 +49,8 @@ pub struct Remote {
     next_try: Duration,
     /// A token's key is unknown.
     wanted: bool,
-    waiting: VecDeque<RequestId>,
+    /// Those that wait; one whose [`Place`] is gone has ended.
+    waiting: VecDeque<(RequestId, Weak<()>)>,
 }
 
 #[derive(Debug)]
@@ -122,16 +124,13 @@ impl Remote {
         if !pending {
             return Waiting::InVain;
         }
+        self.waiting.retain(|(_, place)| place.strong_count() > 0);
         if self.waiting.len() == WAITING_MAX {
             return Waiting::TooMany;
         }
-        self.waiting.push_back(id);
-        Waiting::ForKeys
-    }
-
-    /// A request that waited has ended.
-    pub fn forget(&mut self, id: RequestId) {
-        self.waiting.retain(|other| *other != id);
+        let place = Place::default();
+        self.waiting.push_back((id, Rc::downgrade(&place)));
+        Waiting::ForKeys(place)
     }
 
     /// Takes over what another VM fetched, and fetches if it is time.
@@ -185,7 +184,7 @@ impl Remote {
 
     /// Everyone looks again: with newer keys, or to be refused.
     fn wake(&mut self, root: &mut Root) {
-        for id in self.waiting.drain(..) {
+        for (id, _) in self.waiting.drain(..) {
             root.wake(id);
         }
     }
@@ -283,11 +282,15 @@ impl Remote {
     }
 }
 
+/// A request's place among those that wait: it is given up when this is dropped, so that the end of
+/// a request needs no callback.
+pub type Place = Rc<()>;
+
 /// What becomes of a request that wants newer keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Waiting {
     /// It is held until they are there, or the fetch has failed.
-    ForKeys,
+    ForKeys(Place),
     /// No newer keys can come yet.
     InVain,
     /// Over [`WAITING_MAX`].

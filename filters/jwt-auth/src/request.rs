@@ -3,7 +3,7 @@
 use waypoint_sdk::{Body, Flow, HttpFilter, Request, RequestId};
 
 use crate::filter::{JwtAuth, Verdict};
-use crate::remote::Waiting;
+use crate::remote::{Place, Waiting};
 use crate::token::Refusal;
 
 /// One request.
@@ -13,20 +13,22 @@ pub struct Checking {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug)]
 enum State {
     /// Nothing is known yet; without headers nothing passes.
     New,
-    /// It is held for newer keys of this issuer.
-    Waiting(usize),
+    /// It is held for newer keys of its issuer.
+    Waiting {
+        _place: Place,
+    },
     Passed,
     Answered,
 }
 
 /// What `Authorization` holds.
-enum Credential {
+enum Credential<'a> {
     None,
-    Token(String),
+    Token(&'a str),
     Bad,
 }
 
@@ -65,24 +67,18 @@ impl HttpFilter for Checking {
 
     fn on_woken(&mut self, shared: &mut JwtAuth, request: &mut Request) -> Flow {
         match self.state {
-            State::Waiting(_) => {
+            State::Waiting { .. } => {
                 let headers = request.headers().all();
                 self.check(shared, request, &headers)
             }
             _ => Flow::Pause,
         }
     }
-
-    fn on_done(&mut self, shared: &mut JwtAuth) {
-        if let State::Waiting(issuer) = self.state {
-            shared.forget(issuer, self.id);
-        }
-    }
 }
 
 impl Checking {
     fn flow(&self) -> Flow {
-        if self.state == State::Passed { Flow::Continue } else { Flow::Pause }
+        if let State::Passed = self.state { Flow::Continue } else { Flow::Pause }
     }
 
     fn check(
@@ -105,7 +101,7 @@ impl Checking {
             }
             Credential::Token(token) => token,
         };
-        match shared.judge(&token) {
+        match shared.judge(token) {
             Verdict::Allow(values) => {
                 if !shared.config().forward_token {
                     request.headers().remove("authorization");
@@ -131,8 +127,8 @@ impl Checking {
             _ => Waiting::InVain,
         };
         match (waiting, otherwise) {
-            (Waiting::ForKeys, _) => {
-                self.state = State::Waiting(issuer);
+            (Waiting::ForKeys(place), _) => {
+                self.state = State::Waiting { _place: place };
                 request.wake_filter();
                 Flow::Pause
             }
@@ -194,7 +190,7 @@ impl Checking {
 const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
 
 /// Exactly one `Authorization`; another scheme than Bearer is no token.
-fn credential(headers: &[(String, Vec<u8>)]) -> Credential {
+fn credential(headers: &[(String, Vec<u8>)]) -> Credential<'_> {
     let mut values = headers.iter().filter(|(name, _)| name == "authorization");
     let value = match (values.next(), values.next()) {
         (None, _) => return Credential::None,
@@ -204,7 +200,7 @@ fn credential(headers: &[(String, Vec<u8>)]) -> Credential {
     let Ok(value) = std::str::from_utf8(value) else { return Credential::Bad };
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     if scheme.eq_ignore_ascii_case("bearer") {
-        Credential::Token(token.trim_matches(' ').to_owned())
+        Credential::Token(token.trim_matches(' '))
     } else {
         Credential::None
     }

@@ -10,6 +10,8 @@
 //!    └──[ {── First ──]  }──► After
 //! ```
 
+use std::rc::Rc;
+
 use crate::scan::{KEY_BYTES_MAX, Scan, Why};
 
 /// How deep arrays and objects may lie in each other.
@@ -21,13 +23,13 @@ pub const DEPTH_MAX: usize = 128;
 ///
 /// RFC 6901.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pointer(Vec<String>);
+pub struct Pointer(Rc<[String]>);
 
 impl Pointer {
     /// Reads `/a/b~1c/0`; `None` when it has not the form.
     pub fn parse(text: &str) -> Option<Self> {
         if text.is_empty() {
-            return Some(Self(Vec::new()));
+            return Some(Self(Rc::default()));
         }
         text.strip_prefix('/')?.split('/').map(unescape).collect::<Option<_>>().map(Self)
     }

@@ -67,8 +67,13 @@ impl HttpFilter for Routing {
     type Shared = PayloadRouter;
 
     fn on_request_headers(&mut self, shared: &mut PayloadRouter, request: &mut Request) -> Flow {
-        request.headers().remove(&shared.settings.header);
-        let head = Head::new(request.headers().all());
+        let mut headers = request.headers().all();
+        let own = &shared.settings.header;
+        if headers.iter().any(|(name, _)| name == own) {
+            request.headers().remove(own);
+            headers.retain(|(name, _)| name != own);
+        }
+        let head = Head::new(headers);
         self.decider = Some(Decider::new(Rc::clone(&shared.settings), &head));
         self.advance(shared, request, 0, request.end_of_stream(), |_, _| Vec::new())
     }

@@ -129,6 +129,7 @@ impl BodyScan {
     /// [`Stop`]: neither this chunk nor what was held back may leave.
     pub(crate) fn push(&mut self, chunk: &[u8]) -> Result<Vec<u8>, Stop> {
         let scan = &mut self.scan;
+        scan.redactor.reserve(chunk.len());
         match &mut self.inflater {
             Some(inflater) => inflater.push(chunk, &mut |text| scan.push(text))?,
             None => scan.push(chunk)?,

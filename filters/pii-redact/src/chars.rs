@@ -76,7 +76,7 @@ fn kanji_digit(code: u32) -> Option<u8> {
 }
 
 /// Whether a byte can begin a character that folds to something other than [`OTHER`] or is unseen.
-pub(crate) fn may_fold(lead: u8) -> bool {
+pub(crate) const fn may_fold(lead: u8) -> bool {
     matches!(lead, 0 | 0xC2 | 0xD9 | 0xDB | 0xE2..=0xE5 | 0xE9 | 0xEF | 0xF0)
 }
 

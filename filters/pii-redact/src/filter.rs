@@ -3,16 +3,16 @@
 use std::rc::Rc;
 
 use waypoint_sdk::{
-    Body, ConfigError, Counter, Direction, Filter, Flow, Headers, HttpFilter, Message, Request,
-    RequestId, Response, Root, warn,
+    Body, ConfigError, Counter, Direction, Filter, Flow, HttpFilter, Message, Request, RequestId,
+    Response, Root, warn,
 };
 
 use crate::body::{BodyScan, Stop};
 use crate::config::{Config, EncodingPolicy, Policy, Settings};
 use crate::detect::Entity;
-use crate::heads::{self, Facts, Plan, REQUEST_STALE, RESPONSE_STALE, Values};
+use crate::heads::{self, Facts, Map, Plan, REQUEST_STALE, RESPONSE_STALE, Values};
 use crate::rules::{Rules, Tally};
-use crate::scanner::Blocked;
+use crate::scanner::{Blocked, may_match};
 
 /// What requests share.
 pub struct PiiRedact {
@@ -78,18 +78,20 @@ impl HttpFilter for Exchange {
     type Shared = PiiRedact;
 
     fn on_request_headers(&mut self, shared: &mut PiiRedact, request: &mut Request) -> Flow {
+        let mut head = Map::read(request.headers());
         if shared.settings.responses && shared.settings.bodies {
-            shared.ask_for_plain_responses(request.headers());
+            shared.ask_for_plain_responses(&mut head);
         }
         if !shared.settings.requests {
             return Flow::Continue;
         }
-        if let Err(blocked) = shared.redact_path(request) {
+        if let Err(blocked) = shared.redact_path(&head) {
             return shared.block(request, &mut self.request, blocked);
         }
-        let upgraded = request.method() == "CONNECT" || request.headers().get("upgrade").is_some();
+        let upgraded =
+            head.get(":method") == Some(b"CONNECT".as_slice()) || head.get("upgrade").is_some();
         let facts = Facts { upgraded, ..Facts::default() };
-        shared.head(request, &mut self.request, facts)
+        shared.head(request, &mut self.request, head, facts)
     }
 
     fn on_request_body(
@@ -109,9 +111,10 @@ impl HttpFilter for Exchange {
         if !shared.settings.responses {
             return Flow::Continue;
         }
-        let status = response.status();
-        let facts = Facts { partial: status == 206, upgraded: status == 101, ..Facts::default() };
-        shared.head(response, &mut self.response, facts)
+        let head = Map::read(response.headers());
+        let is = |status: &str| head.get(":status") == Some(status.as_bytes());
+        let facts = Facts { partial: is("206"), upgraded: is("101"), ..Facts::default() };
+        shared.head(response, &mut self.response, head, facts)
     }
 
     fn on_response_body(
@@ -130,36 +133,38 @@ impl HttpFilter for Exchange {
 
 impl PiiRedact {
     /// Asks the upstream for a response that can be scanned: not packed, and whole.
-    fn ask_for_plain_responses(&self, headers: Headers) {
+    fn ask_for_plain_responses(&self, head: &mut Map) {
         if self.settings.content_encoding != EncodingPolicy::Pass {
-            headers.set("accept-encoding", "identity");
+            head.replace("accept-encoding", b"identity");
         }
         if self.settings.partial_content == Policy::Refuse {
-            headers.remove("range");
-            headers.remove("if-range");
+            head.remove("range");
+            head.remove("if-range");
         }
     }
 
-    fn redact_path(&self, request: &Request) -> Result<(), Blocked> {
-        if !self.settings.query {
-            return Ok(());
-        }
-        let Some(path) = request.headers().get(":path") else { return Ok(()) };
+    fn redact_path(&self, head: &Map) -> Result<(), Blocked> {
+        let path = head.get(":path").filter(|path| self.settings.query && may_match(path));
+        let Some(path) = path else { return Ok(()) };
         let mut values = Values::new(Rc::clone(&self.rules));
-        let redacted = values.path(&path);
+        let redacted = values.path(path);
         self.metrics.count(values.0.tally());
         let redacted = redacted?;
         if redacted != path {
-            request.headers().set(":path", redacted);
+            head.host.set(":path", redacted);
         }
         Ok(())
     }
 
     /// Scans the headers, and decides on the body.
-    fn head(&self, message: &mut Message, side: &mut Side, mut facts: Facts) -> Flow {
-        let headers = message.headers();
-        let all = headers.all();
-        for (name, value) in &all {
+    fn head(
+        &self,
+        message: &mut Message,
+        side: &mut Side,
+        mut head: Map,
+        mut facts: Facts,
+    ) -> Flow {
+        for (name, value) in &head.pairs {
             match name.as_str() {
                 "content-type" => facts.content_type = Some(value.clone()),
                 "content-encoding" => {
@@ -169,7 +174,7 @@ impl PiiRedact {
                 _ => {}
             }
         }
-        if let Err(blocked) = self.redact_headers(headers, &all) {
+        if let Err(blocked) = self.redact_headers(&head) {
             return self.block(message, side, blocked);
         }
         match heads::plan(&self.settings, &facts) {
@@ -177,11 +182,11 @@ impl PiiRedact {
             Plan::Refuse(_) if message.end_of_stream() => {}
             Plan::Refuse(reason) => return self.refuse(message, side, 415, reason),
             Plan::Scan(manner) => {
-                remove_stale(message);
+                remove_stale(message.direction(), &mut head);
                 if !message.end_of_stream() {
-                    headers.remove("content-length");
+                    head.remove("content-length");
                     if manner.coding.is_some() {
-                        headers.remove("content-encoding");
+                        head.remove("content-encoding");
                     }
                     *side = Side::Scan(Box::new(BodyScan::new(Rc::clone(&self.rules), manner)));
                 }
@@ -190,21 +195,25 @@ impl PiiRedact {
         Flow::Continue
     }
 
-    fn redact_headers(&self, headers: Headers, all: &[(String, Vec<u8>)]) -> Result<(), Blocked> {
-        let mut values = Values::new(Rc::clone(&self.rules));
+    fn redact_headers(&self, head: &Map) -> Result<(), Blocked> {
+        let suspect = |(name, value): &&(String, Vec<u8>)| {
+            may_match(value) && heads::is_scanned(&self.settings, name)
+        };
+        let mut values = None;
         let mut done: Vec<&str> = Vec::new();
-        for (name, _) in all.iter().filter(|(name, _)| heads::is_scanned(&self.settings, name)) {
+        for (name, _) in head.pairs.iter().filter(suspect) {
             if done.contains(&name.as_str()) {
                 continue;
             }
             done.push(name);
-            let old = || all.iter().filter(|(other, _)| other == name).map(|(_, value)| value);
+            let values = values.get_or_insert_with(|| Values::new(Rc::clone(&self.rules)));
+            let old = || head.pairs.iter().filter(|(other, _)| other == name).map(|(_, old)| old);
             let new: Result<Vec<_>, _> = old().map(|value| values.header(name, value)).collect();
             self.metrics.count(values.0.tally());
             let new = new?;
             if !old().eq(new.iter()) {
-                headers.remove(name);
-                new.iter().for_each(|value| headers.add(name, value));
+                head.host.remove(name);
+                new.iter().for_each(|value| head.host.add(name, value));
             }
         }
         Ok(())
@@ -259,12 +268,9 @@ impl PiiRedact {
                 Err(stop) => return self.stop(message, side, stop),
             }
         }
-        if wanted {
-            let trailers = message.trailers();
-            if let Err(blocked) = self.redact_headers(trailers, &trailers.all()) {
-                *side = Side::Done;
-                return self.stop(message, side, blocked.into());
-            }
+        if wanted && let Err(blocked) = self.redact_headers(&Map::read(message.trailers())) {
+            *side = Side::Done;
+            return self.stop(message, side, blocked.into());
         }
         Flow::Continue
     }
@@ -307,12 +313,12 @@ fn end(message: &mut Message, side: &mut Side, status: u16, text: &[u8]) -> Flow
 }
 
 /// Removes the headers that no longer hold once the body may change.
-fn remove_stale(message: &Message) {
-    let names: &[&str] = match message.direction() {
+fn remove_stale(direction: Direction, head: &mut Map) {
+    let names: &[&str] = match direction {
         Direction::Request => &REQUEST_STALE,
         Direction::Response => &RESPONSE_STALE,
     };
-    names.iter().for_each(|name| message.headers().remove(name));
+    names.iter().for_each(|name| head.remove(name));
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use waypoint_sdk::Headers;
+
 use crate::body::content::{Kind, kind};
 use crate::body::form::{self, Form, Percent};
 use crate::body::{Coding, Manner};
@@ -11,61 +13,7 @@ use crate::redactor::{Escape, Redactor, plain};
 use crate::rules::Rules;
 use crate::scanner::Blocked;
 
-/// Headers that are never scanned unless they are named: the protocol's own, tokens, and those that
-/// tell other proxies who called.
-const SAFE_HEADERS: [&str; 50] = [
-    "accept",
-    "accept-charset",
-    "accept-encoding",
-    "accept-language",
-    "accept-ranges",
-    "age",
-    "allow",
-    "alt-svc",
-    "authorization",
-    "cache-control",
-    "cf-connecting-ip",
-    "connection",
-    "content-digest",
-    "content-encoding",
-    "content-length",
-    "content-md5",
-    "content-range",
-    "content-type",
-    "date",
-    "digest",
-    "etag",
-    "expect",
-    "expires",
-    "forwarded",
-    "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "last-modified",
-    "proxy-authorization",
-    "range",
-    "repr-digest",
-    "retry-after",
-    "server",
-    "strict-transport-security",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "true-client-ip",
-    "upgrade",
-    "user-agent",
-    "vary",
-    "via",
-    "www-authenticate",
-    "x-real-ip",
-    "x-request-id",
-    "traceparent",
-    "tracestate",
-];
-/// The same, by the beginning of their name.
+/// Headers that are never scanned unless they are named, by the beginning of their name.
 const SAFE_FAMILIES: [&str; 6] =
     [":", "sec-", "x-forwarded-", "x-envoy-", "x-b3-", "access-control-"];
 /// Their values are addresses, in which a replacement is percent-encoded.
@@ -78,16 +26,109 @@ pub(crate) const REQUEST_STALE: [&str; 4] =
 pub(crate) const RESPONSE_STALE: [&str; 6] =
     ["etag", "content-md5", "digest", "content-digest", "repr-digest", "accept-ranges"];
 
+/// Headers that are never scanned unless they are named: the protocol's own, tokens, and those that
+/// tell other proxies who called. A match on bytes becomes a tree of comparisons, a list would be
+/// searched for every header.
+fn is_safe(name: &str) -> bool {
+    let family = || SAFE_FAMILIES.iter().any(|family| name.starts_with(family));
+    matches!(
+        name.as_bytes(),
+        b"accept"
+            | b"accept-charset"
+            | b"accept-encoding"
+            | b"accept-language"
+            | b"accept-ranges"
+            | b"age"
+            | b"allow"
+            | b"alt-svc"
+            | b"authorization"
+            | b"cache-control"
+            | b"cf-connecting-ip"
+            | b"connection"
+            | b"content-digest"
+            | b"content-encoding"
+            | b"content-length"
+            | b"content-md5"
+            | b"content-range"
+            | b"content-type"
+            | b"date"
+            | b"digest"
+            | b"etag"
+            | b"expect"
+            | b"expires"
+            | b"forwarded"
+            | b"host"
+            | b"if-match"
+            | b"if-modified-since"
+            | b"if-none-match"
+            | b"if-range"
+            | b"if-unmodified-since"
+            | b"last-modified"
+            | b"proxy-authorization"
+            | b"range"
+            | b"repr-digest"
+            | b"retry-after"
+            | b"server"
+            | b"strict-transport-security"
+            | b"te"
+            | b"traceparent"
+            | b"tracestate"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"true-client-ip"
+            | b"upgrade"
+            | b"user-agent"
+            | b"vary"
+            | b"via"
+            | b"www-authenticate"
+            | b"x-real-ip"
+            | b"x-request-id"
+    ) || family()
+}
+
 /// Whether a header's value is scanned.
 pub(crate) fn is_scanned(settings: &Settings, name: &str) -> bool {
     let listed = |names: &[String]| names.binary_search_by(|n| n.as_str().cmp(name)).is_ok();
     match &settings.headers {
         HeaderChoice::None => false,
         HeaderChoice::Only(names) => !name.starts_with(':') && listed(names),
-        HeaderChoice::All => {
-            let family = SAFE_FAMILIES.iter().any(|family| name.starts_with(family));
-            !family && !SAFE_HEADERS.contains(&name) && !listed(&settings.safe_headers)
+        HeaderChoice::All => !is_safe(name) && !listed(&settings.safe_headers),
+    }
+}
+
+/// A header map, read once: to ask the host for a header that is not there costs as much as for one
+/// that is.
+pub(crate) struct Map {
+    pub(crate) host: Headers,
+    /// As they were read, less what was removed or replaced since.
+    pub(crate) pairs: Vec<(String, Vec<u8>)>,
+}
+
+impl Map {
+    pub(crate) fn read(host: Headers) -> Self {
+        Self { host, pairs: host.all() }
+    }
+
+    /// The first value.
+    pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        if self.get(name).is_some() {
+            self.host.remove(name);
+            self.forget(name);
         }
+    }
+
+    /// Sets a header to a value that needs no scan.
+    pub(crate) fn replace(&mut self, name: &str, value: &[u8]) {
+        self.host.set(name, value);
+        self.forget(name);
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.pairs.retain(|(key, _)| key != name);
     }
 }
 

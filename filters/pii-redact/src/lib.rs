@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod body;
+mod bytes;
 mod chars;
 mod config;
 mod detect;

@@ -43,6 +43,11 @@ impl Redactor {
         std::mem::take(&mut self.out)
     }
 
+    /// Makes room for about so many bytes to leave.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        self.out.reserve(len);
+    }
+
     /// What was counted since the last call.
     pub(crate) fn tally(&mut self) -> &mut Tally {
         &mut self.scanner.tally

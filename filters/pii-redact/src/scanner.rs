@@ -10,6 +10,7 @@
 
 use std::rc::Rc;
 
+use crate::bytes::is_prose;
 use crate::chars::{Folded, OTHER, fold, may_fold};
 use crate::detect::context::BEFORE_BYTES;
 use crate::detect::{Entities, Entity, Match, Memo, Search, email, ip};
@@ -178,6 +179,7 @@ impl Scanner {
             return Ok(());
         }
         let text = &self.text[self.at..end];
+        debug_assert!(may_match(text), "a text is passed over that has a match");
         if self.rules.allows(text) {
             self.allowed = end;
             return Ok(());
@@ -237,6 +239,7 @@ const fn classes() -> [u8; 256] {
         table[byte] = match symbol {
             b'0'..=b'9' | b'+' | b'(' | b':' | b'@' => LOOK,
             _ if email::is_local(symbol) => WORD,
+            _ if may_fold(symbol) => LOOK,
             _ => IDLE,
         };
         byte += 1;
@@ -245,18 +248,31 @@ const fn classes() -> [u8; 256] {
 }
 
 fn class(byte: u8) -> u8 {
-    if byte >= 0x80 || byte == 0 {
-        if may_fold(byte) { LOOK } else { IDLE }
-    } else {
-        CLASSES[byte as usize]
-    }
+    CLASSES[usize::from(byte)]
+}
+
+/// Whether there may be a match in a text, also behind its percent escapes: every match has a digit,
+/// an `@` or a colon, or a character that reads as one.
+pub(crate) fn may_match(text: &[u8]) -> bool {
+    text.iter().any(|&byte| class(byte) == LOOK || byte == b'%')
+}
+
+/// Passes over text in which nothing is worth a look, up to the word that the first such byte ends.
+fn skip_clean(text: &[u8], at: usize) -> usize {
+    let rest = &text[at..];
+    let clean = |eight: &&[u8; 8]| is_prose(**eight) || eight.iter().all(|&b| class(b) != LOOK);
+    let start = rest.as_chunks().0.iter().take_while(clean).count() * 8;
+    let looks = rest[start..].iter().position(|&byte| class(byte) == LOOK);
+    let end = looks.map_or(rest.len(), |len| start + len);
+    let word = rest[..end].iter().rev().take_while(|&&byte| class(byte) == WORD).count();
+    at + end - word
 }
 
 /// The first place from `at` on where a match may begin. Places before `look` are in a word that was
 /// found worth a look.
 fn skip(text: &[u8], mut at: usize, look: &mut usize, complete: bool) -> usize {
     while at >= *look {
-        at = skip_idle(text, at);
+        at = skip_idle(text, skip_clean(text, at));
         let begin = at;
         while at < text.len() && class(text[at]) == WORD {
             at += 1;

@@ -23,6 +23,7 @@ pub(super) use self::{
     target::{request_uri, target, to_authority, to_path},
 };
 pub use self::{
+    headers::remove_connection_specific,
     host::authority,
     path::{EncodedSlashes, normalise_path},
     refusal::Refusal,

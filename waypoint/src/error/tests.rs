@@ -12,6 +12,7 @@ const DOC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/errors
 fn all() -> Vec<(String, RequestError)> {
     let text = || "x".to_owned();
     let mut rows = vec![
+        ("MemoryShort".into(), RequestError::MemoryShort),
         ("NoHost".into(), RequestError::NoHost),
         ("Misdirected".into(), RequestError::Misdirected),
         ("NoRoute".into(), RequestError::NoRoute),
@@ -30,6 +31,7 @@ fn all() -> Vec<(String, RequestError)> {
     rows.push(("ResponseTooLarge".into(), RequestError::ResponseTooLarge { filter: text() }));
     rows.push(("FilterReset".into(), RequestError::FilterReset { filter: text() }));
     rows.push(("BodyWait".into(), RequestError::BodyWait { filter: text(), waited_ms: 1 }));
+    rows.push(("Retired".into(), RequestError::Retired));
     rows.extend(
         bodies().into_iter().map(|(name, error)| {
             (format!("RequestBody({name})"), RequestError::RequestBody(error))

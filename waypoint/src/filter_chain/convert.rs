@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, StatusCode, Uri, request, response};
@@ -24,77 +24,109 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 pub(super) fn request_head(parts: &request::Parts) -> Headers {
-    let mut head = Headers::with_capacity(parts.headers.len() + 4);
     let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let authority = parts.uri.authority().map_or("", Authority::as_str);
-    head.push(":authority", Bytes::copy_from_slice(authority.as_bytes()));
-    head.push(":path", Bytes::copy_from_slice(path.as_bytes()));
-    head.push(":method", Bytes::copy_from_slice(parts.method.as_str().as_bytes()));
-    head.push(
-        ":scheme",
-        Bytes::copy_from_slice(parts.uri.scheme_str().unwrap_or("http").as_bytes()),
-    );
-    push_fields(&mut head, &parts.headers);
-    head
+    let pseudo = [
+        (":authority", authority),
+        (":path", path),
+        (":method", parts.method.as_str()),
+        (":scheme", parts.uri.scheme_str().unwrap_or("http")),
+    ];
+    list(&pseudo, &parts.headers)
 }
 
 pub(super) fn response_head(parts: &response::Parts) -> Headers {
-    let mut head = Headers::with_capacity(parts.headers.len() + 1);
-    head.push(":status", Bytes::copy_from_slice(parts.status.as_str().as_bytes()));
-    push_fields(&mut head, &parts.headers);
-    head
+    list(&[(":status", parts.status.as_str())], &parts.headers)
 }
 
 pub(super) fn trailers(map: &HeaderMap) -> Headers {
-    let mut list = Headers::with_capacity(map.len());
-    push_fields(&mut list, map);
-    list
+    list(&[], map)
 }
 
-fn push_fields(head: &mut Headers, map: &HeaderMap) {
-    for (name, value) in map {
-        head.push(
-            Bytes::copy_from_slice(name.as_str().as_bytes()),
-            Bytes::copy_from_slice(value.as_bytes()),
-        );
+/// Pseudo-headers and fields as one list, whose lines share one allocation.
+fn list(pseudo: &[(&str, &str)], map: &HeaderMap) -> Headers {
+    let lines = || {
+        let fields = map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        pseudo.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).chain(fields)
+    };
+    let bytes = lines().map(|(name, value)| name.len() + value.len()).sum();
+    let mut text = BytesMut::with_capacity(bytes);
+    for (name, value) in lines() {
+        text.extend_from_slice(name);
+        text.extend_from_slice(value);
     }
+    let mut text = text.freeze();
+    let mut cut = |part: &[u8]| text.split_to(part.len());
+    lines().map(|(name, value)| (cut(name), cut(value))).collect()
 }
 
-/// Sets a request's head to what a filter made of it. What a filter removed or broke of the
-/// pseudo-headers keeps its former value: a request without them cannot be framed.
+/// Sets a request's head, which was `before`, to what the filters made of it. What they removed or
+/// broke of the pseudo-headers keeps its former value: a request without them cannot be framed.
 ///
 /// The path goes through the codec's normalisation again, so that policy and upstream keep seeing
 /// one path; a path that it refuses is not taken over.
-pub(super) fn apply_request(head: &Headers, parts: &mut request::Parts) {
-    if let Some(method) = pseudo(head, ":method").and_then(|value| Method::from_bytes(value).ok())
+pub(super) fn apply_request(before: &Headers, after: &Headers, parts: &mut request::Parts) {
+    let new = |name: &str| pseudo(after, name).filter(|value| before.get(name) != Some(value));
+    if let Some(method) = new(":method").and_then(|value| Method::from_bytes(value).ok())
         && method != Method::CONNECT
     {
         parts.method = method;
     }
-    let mut uri = std::mem::take(&mut parts.uri).into_parts();
-    if let Some(path) = pseudo(head, ":path").and_then(normalised_target) {
-        uri.path_and_query = Some(path);
+    let path = new(":path").and_then(|value| normalised_target(value));
+    let authority = new(":authority").and_then(|value| plain_authority(value));
+    if path.is_some() || authority.is_some() {
+        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        uri.path_and_query = path.or(uri.path_and_query);
+        uri.authority = authority.or(uri.authority);
+        uri.scheme.get_or_insert(Scheme::HTTP);
+        uri.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+        parts.uri = Uri::from_parts(uri).unwrap_or_default();
     }
-    if let Some(authority) = pseudo(head, ":authority").and_then(plain_authority) {
-        uri.authority = Some(authority);
-    }
-    uri.scheme.get_or_insert(Scheme::HTTP);
-    uri.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
-    parts.uri = Uri::from_parts(uri).unwrap_or_default();
-    parts.headers = header_map(head);
+    apply_fields(before, after, &mut parts.headers);
 }
 
-/// Sets a response's head to what a filter made of it; an unusable status keeps its former value.
-pub(super) fn apply_response(head: &Headers, parts: &mut response::Parts) {
-    let status = pseudo(head, ":status").and_then(|value| StatusCode::from_bytes(value).ok());
+/// Sets a response's head, which was `before`, to what the filters made of it; an unusable status
+/// keeps its former value.
+pub(super) fn apply_response(before: &Headers, after: &Headers, parts: &mut response::Parts) {
+    let status = pseudo(after, ":status").and_then(|value| StatusCode::from_bytes(value).ok());
     if let Some(status) = status.filter(|status| (200..600).contains(&status.as_u16())) {
         parts.status = status;
     }
-    parts.headers = header_map(head);
+    apply_fields(before, after, &mut parts.headers);
 }
 
-fn pseudo<'a>(head: &'a Headers, name: &str) -> Option<&'a [u8]> {
-    head.get(name).map(|value| value.as_ref()).filter(|value| !value.is_empty())
+/// Sets the fields whose values are not those of `before`: most of a head stays as it was.
+fn apply_fields(before: &Headers, after: &Headers, map: &mut HeaderMap) {
+    for name in changed(before, after) {
+        let Some(name) = field_name(name) else { continue };
+        map.remove(&name);
+        for value in after.get_all(name.as_str()) {
+            if let Ok(value) = HeaderValue::from_maybe_shared(value.clone()) {
+                map.append(name.clone(), value);
+            }
+        }
+    }
+}
+
+/// The names of which one list has other values than the other, or in another order; a name may be
+/// given twice. One walk, for guests leave the order of what they do not touch.
+fn changed<'a>(before: &'a Headers, after: &'a Headers) -> Vec<&'a Bytes> {
+    let mut names = Vec::new();
+    let mut old = before.iter().peekable();
+    for (name, value) in after.iter() {
+        while let Some((removed, _)) = old.next_if(|(old, _)| *old != name) {
+            names.push(removed);
+        }
+        if old.next().is_none_or(|(_, old)| old != value) {
+            names.push(name);
+        }
+    }
+    names.extend(old.map(|(name, _)| name));
+    names
+}
+
+fn pseudo<'a>(head: &'a Headers, name: &str) -> Option<&'a Bytes> {
+    head.get(name).filter(|value| !value.is_empty())
 }
 
 fn normalised_target(value: &[u8]) -> Option<PathAndQuery> {
@@ -119,17 +151,20 @@ fn plain_authority(value: &[u8]) -> Option<Authority> {
 pub fn header_map(list: &Headers) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(list.len());
     for (name, value) in list.iter() {
-        if name.starts_with(b":") || is_framing(name) {
-            continue;
+        let value = HeaderValue::from_maybe_shared(value.clone());
+        if let (Some(name), Ok(value)) = (field_name(name), value) {
+            map.append(name, value);
         }
-        let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value.clone()))
-        else {
-            continue;
-        };
-        map.append(name, value);
     }
     map
+}
+
+/// A name that a filter may set; `None` for pseudo-headers and what only the codecs may write.
+fn field_name(name: &[u8]) -> Option<HeaderName> {
+    if name.starts_with(b":") || is_framing(name) {
+        return None;
+    }
+    HeaderName::from_bytes(name).ok()
 }
 
 /// Fields that describe a connection: a filter cannot set them (a filter that wrote

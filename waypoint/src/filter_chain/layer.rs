@@ -98,11 +98,11 @@ impl Layer {
                 Flow::Buffer if !self.fed_all => return Ok(()),
                 Flow::Buffer | Flow::Hold => self.hold().await,
                 Flow::Reply(reply) => {
-                    let filter = self.attached.name.clone();
+                    let filter = self.attached.name().into();
                     return Err(self.interrupt(Interruption::Reply { filter, reply }));
                 }
                 Flow::Reset => {
-                    let filter = self.attached.name.to_string();
+                    let filter = self.attached.name().to_owned();
                     return Err(self.interrupt(RequestError::FilterReset { filter }.into()));
                 }
             };
@@ -179,7 +179,7 @@ impl Layer {
             self.done = self.fed_all;
             return Ok(());
         }
-        let filter = self.attached.name.to_string();
+        let filter = self.attached.name().to_owned();
         Err(self.interrupt(RequestError::of_filter(filter, fault.kind, self.direction).into()))
     }
 

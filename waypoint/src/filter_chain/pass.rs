@@ -101,10 +101,10 @@ async fn settle(
                 return Ok(());
             }
             Flow::Reply(reply) => {
-                return Err(Interruption::Reply { filter: attached.name.clone(), reply });
+                return Err(Interruption::Reply { filter: attached.name().into(), reply });
             }
             Flow::Reset => {
-                return Err(RequestError::FilterReset { filter: attached.name.to_string() }.into());
+                return Err(RequestError::FilterReset { filter: attached.name().to_owned() }.into());
             }
             Flow::Hold => hold(attached, direction, hold_until).await,
             Flow::Buffer if fed_all => hold(attached, direction, hold_until).await,
@@ -166,7 +166,7 @@ fn failed(
     let refused = matches!(fault.kind, FaultKind::BodyTooLarge { .. });
     if !attached.is_open() || refused {
         attached.bypass();
-        let filter = attached.name.to_string();
+        let filter = attached.name().to_owned();
         return Err(RequestError::of_filter(filter, fault.kind, direction).into());
     }
     attached.bypass();
@@ -181,7 +181,7 @@ fn failed(
 fn too_slow(attached: &Attached, waited: Duration) -> RequestError {
     attached.bypass();
     RequestError::BodyWait {
-        filter: attached.name.to_string(),
+        filter: attached.name().to_owned(),
         waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
     }
 }

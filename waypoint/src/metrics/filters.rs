@@ -61,7 +61,12 @@ impl Collector for FilterCollector {
                 .collect()
         };
         let out = &mut encoder;
-        counter(out, "waypoint_filter_calls", "Callbacks made", each(|s| s.stats.calls))?;
+        counter(
+            out,
+            "waypoint_filter_calls",
+            "Times that the guest was entered",
+            each(|s| s.stats.calls),
+        )?;
         seconds(out, "waypoint_filter_cpu_seconds", "Time spent in callbacks", &samples)?;
         counter(out, "waypoint_filter_vm_starts", "VMs started", each(|s| s.stats.vm_starts))?;
         counter(out, "waypoint_filter_callouts", "HTTP callouts", each(|s| s.stats.callouts))?;

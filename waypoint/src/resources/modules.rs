@@ -9,7 +9,8 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 use waypoint_abi::{
-    Artefact, ArtefactCache, CacheError, Engine, LoadError, MODULE_BYTES_MAX, Module,
+    Artefact, ArtefactCache, CacheError, Engine, EngineError, EngineOptions, LoadError,
+    MODULE_BYTES_MAX, Module, SHIM,
 };
 use waypoint_policies::ModuleSource;
 
@@ -46,6 +47,9 @@ pub enum ModuleError {
     /// It is not a proxy-wasm module that this host can run.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The engine that modules run on could not be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 /// Compilations at a time; past it, they wait.
@@ -93,7 +97,11 @@ impl Modules {
         }
         let artefact = match self.cache.find(&digest)? {
             Some(artefact) => artefact,
-            None => self.compile(&digest, &bytes).await?,
+            None => {
+                let _slot = self.compilers.acquire().await.expect("the semaphore is never closed");
+                // Another filter with the same module may have been first.
+                compiled(&self.cache, &digest, &bytes).await?
+            }
         };
         let module = self.engine.load(&artefact)?;
         self.loaded.lock().insert(digest, module.clone());
@@ -103,15 +111,6 @@ impl Modules {
     /// Forgets modules that no filter uses any more.
     pub fn retain(&self, used: impl Fn(&ModuleDigest) -> bool) {
         self.loaded.lock().retain(|digest, _| used(digest));
-    }
-
-    async fn compile(&self, digest: &ModuleDigest, bytes: &[u8]) -> Result<Artefact, ModuleError> {
-        let _slot = self.compilers.acquire().await.expect("the semaphore is never closed");
-        // Another filter with the same module may have been first.
-        match self.cache.find(digest)? {
-            Some(artefact) => Ok(artefact),
-            None => Ok(self.cache.store(digest, &compile::in_child(bytes).await?)?),
-        }
     }
 
     async fn bytes(
@@ -126,6 +125,32 @@ impl Modules {
             ModuleSource::File(path) => read(Path::new(path)).await,
             ModuleSource::Http(url) => Ok(self.fetcher.fetch(url, sha256).await?),
         }
+    }
+}
+
+/// The engine that runs guests; its shim is compiled in a child where the cache lacks it.
+///
+/// # Errors
+///
+/// [`ModuleError`].
+///
+/// # Cancel safety
+///
+/// Cancel safe: a compilation that was under way is ended.
+pub async fn engine(cache: &ArtefactCache, options: EngineOptions) -> Result<Engine, ModuleError> {
+    let shim = compiled(cache, &Sha256::digest(SHIM).into(), SHIM).await?;
+    Ok(Engine::new(options, &shim)?)
+}
+
+/// A module's artefact: from the cache, or from a child.
+async fn compiled(
+    cache: &ArtefactCache,
+    digest: &ModuleDigest,
+    wasm: &[u8],
+) -> Result<Artefact, ModuleError> {
+    match cache.find(digest)? {
+        Some(artefact) => Ok(artefact),
+        None => Ok(cache.store(digest, &compile::in_child(wasm).await?)?),
     }
 }
 

@@ -8,17 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
 
 use super::{Protocol, UpstreamError};
-use crate::codec::Upgrade;
 use crate::codec::body::Body;
-
-/// Headers of one connection, besides those that `connection` lists.
-const HOP_BY_HOP: [HeaderName; 5] = [
-    CONNECTION,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
+use crate::codec::{Upgrade, remove_connection_specific};
 
 /// Writes the request's head for the endpoint's protocol; says whether it asks for a WebSocket.
 pub(super) fn prepare(
@@ -27,7 +18,7 @@ pub(super) fn prepare(
 ) -> Result<bool, UpstreamError> {
     let upgrade = matches!(request.extensions().get(), Some(Upgrade::WebSocket));
     // The codec removed the caller's; a filter may have set them again.
-    remove_all(request.headers_mut(), &HOP_BY_HOP);
+    remove_connection_specific(request.headers_mut());
     match protocol {
         Protocol::Http1 => prepare_http1(request, upgrade)?,
         Protocol::Http2 if upgrade => return Err(UpstreamError::UpgradeUnsupported),
@@ -141,7 +132,9 @@ pub(super) fn clean_response(headers: &mut HeaderMap) -> Result<(), UpstreamErro
         .filter(|name| !is_own(name))
         .filter_map(|name| HeaderName::from_bytes(name).ok())
         .collect();
-    remove_all(headers, &listed);
+    for name in listed {
+        headers.remove(name);
+    }
     if let Some(coding) = headers.get(TRANSFER_ENCODING) {
         let alone = headers.get_all(TRANSFER_ENCODING).iter().count() == 1;
         if !alone || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
@@ -149,7 +142,7 @@ pub(super) fn clean_response(headers: &mut HeaderMap) -> Result<(), UpstreamErro
         }
         headers.remove(CONTENT_LENGTH);
     }
-    remove_all(headers, &HOP_BY_HOP);
+    remove_connection_specific(headers);
     unite_lengths(headers)
 }
 
@@ -161,16 +154,6 @@ pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
 /// Options of a connection that are no header names, or those of headers that go anyway.
 fn is_own(option: &[u8]) -> bool {
     option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
-}
-
-fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
-    // One look at what is there is cheaper than a search for each name.
-    if !headers.keys().any(|name| names.contains(name)) {
-        return;
-    }
-    for name in names {
-        headers.remove(name);
-    }
 }
 
 /// Leaves one `content-length`, as digits.

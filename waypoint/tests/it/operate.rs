@@ -208,3 +208,16 @@ async fn an_access_log_that_nobody_reads_sheds_lines_and_blocks_no_request() {
     waypoint.signal(Signal::TERM);
     assert_eq!(waypoint.exit_code().await, Some(0));
 }
+
+#[tokio::test]
+async fn near_the_memory_budget_new_requests_are_shed_and_the_operator_is_still_answered() {
+    let (origin, resources) = with_origin().await;
+    let waypoint = Waypoint::start_with(&resources, &["--memory-max-mib", "1"]).await;
+
+    let shed = get(waypoint.http(), "/").await;
+
+    assert_eq!((shed.status().as_u16(), &shed.body()[..]), (503, &b"memory_short\n"[..]));
+    assert_eq!(shed.headers()["retry-after"], "1");
+    assert!(origin.seen().is_empty());
+    assert_eq!(waypoint.admin(Method::GET, "/ready").await.status(), 200);
+}

@@ -111,5 +111,5 @@ fn a_pointer_has_the_form_of_rfc_6901() {
     for bad in ["a", "a/b", "/~", "/~2", "/a~"] {
         assert_eq!(Pointer::parse(bad), None, "{bad}");
     }
-    assert_eq!(Pointer::parse("/a~01"), Some(Pointer(vec!["a~1".to_owned()])));
+    assert_eq!(Pointer::parse("/a~01"), Some(Pointer(["a~1".to_owned()].into())));
 }

@@ -13,6 +13,7 @@
 use memchr::{memchr, memchr2};
 
 use super::json_escape::{Escape, escape};
+use crate::bytes::find_either;
 use crate::detect::Entity;
 use crate::redactor::{Redactor, plain};
 use crate::scanner::Blocked;
@@ -173,7 +174,7 @@ impl Json {
 
     /// A string, up to its end or an escape.
     fn string(&mut self, rest: &[u8], key: bool, to: &mut Redactor) -> Result<usize, Blocked> {
-        let mut len = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        let mut len = find_either(b'"', b'\\', rest).unwrap_or(rest.len());
         if self.options.lines {
             len = memchr(b'\n', &rest[..len]).unwrap_or(len);
         }

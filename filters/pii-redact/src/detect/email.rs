@@ -20,6 +20,9 @@ pub(crate) struct Memo {
     seen: usize,
     /// No address begins before here.
     dead: usize,
+    /// The last domain that was read: where it begins and ends. Every byte of the local part before
+    /// it comes to the same one.
+    domain: Option<(usize, usize)>,
 }
 
 impl Memo {
@@ -32,6 +35,7 @@ impl Memo {
     pub(crate) fn shift(&mut self, count: usize) {
         self.seen = self.seen.saturating_sub(count);
         self.dead = self.dead.saturating_sub(count);
+        self.domain = None;
     }
 }
 
@@ -58,9 +62,13 @@ pub(crate) fn find(
         let char = window.at(next)?;
         match char {
             Some(char) if char.symbol == b'@' => {
+                if let Some((_, end)) = memo.domain.filter(|(begin, _)| *begin == char.next) {
+                    return Ok(Some(end));
+                }
                 let found = domain(window, char.next)?;
-                if found.is_none() {
-                    memo.dead = char.next;
+                match found {
+                    Some(end) => memo.domain = Some((char.next, end)),
+                    None => memo.dead = char.next,
                 }
                 return Ok(found);
             }

@@ -11,17 +11,10 @@ use crate::codec::Upgrade;
 #[cfg(test)]
 mod tests;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
-/// What HTTP/1 uses between two neighbours and HTTP/2 does not have.
-const CONNECTION_SPECIFIC: [HeaderName; 5] =
-    [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
-
 /// Fields that `Connection` may not have removed: what frames, routes or authenticates.
-const KEPT_FROM_CONNECTION: [HeaderName; 7] = [
+static KEPT_FROM_CONNECTION: [HeaderName; 7] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
@@ -60,11 +53,9 @@ pub(in crate::codec) fn take_hop(
     if asks_upgrade && version == Version::HTTP_11 {
         hop.upgrade = websocket(method, framing, headers)?;
     }
-    if named.is_empty() && !headers.keys().any(is_hop) {
-        return Ok(hop);
-    }
     let trailers = headers.get_all(header::TE).iter().flat_map(tokens).any(is_trailers);
-    for name in CONNECTION_SPECIFIC.iter().chain(&[HTTP2_SETTINGS, header::TE]).chain(&named) {
+    named.extend(headers.keys().filter(|name| is_hop(name)).cloned());
+    for name in named {
         headers.remove(name);
     }
     if trailers {
@@ -73,10 +64,9 @@ pub(in crate::codec) fn take_hop(
     Ok(hop)
 }
 
-/// Whether a field concerns this hop only. One look at what is there is cheaper than a search for
-/// each of them.
+/// Whether a field concerns this hop only.
 fn is_hop(name: &HeaderName) -> bool {
-    CONNECTION_SPECIFIC.contains(name) || *name == HTTP2_SETTINGS || *name == header::TE
+    is_connection_specific(name) || matches!(name.as_str(), "http2-settings" | "te")
 }
 
 fn removable(token: &[u8]) -> Result<HeaderName, Refusal> {
@@ -123,7 +113,7 @@ pub(in crate::codec) fn expects_continue(
 
 /// Passes an HTTP/2 head that has no field of HTTP/1's connections.
 pub(in crate::codec) fn refuse_connection_specific(headers: &HeaderMap) -> Result<(), Refusal> {
-    let connection = CONNECTION_SPECIFIC.iter().any(|name| headers.contains_key(name));
+    let connection = headers.keys().any(is_connection_specific);
     let te = headers.get_all(header::TE).iter().any(|te| te != TRAILERS);
     if connection || te { Err(Refusal::ConnectionSpecificField) } else { Ok(()) }
 }
@@ -142,7 +132,21 @@ pub(in crate::codec) fn join_cookies(headers: &mut HeaderMap) {
 
 /// Whether a field belongs to one connection of HTTP/1 and never to a message that passes on.
 pub(in crate::codec) fn is_connection_specific(name: &HeaderName) -> bool {
-    CONNECTION_SPECIFIC.contains(name)
+    let name = name.as_str();
+    matches!(
+        name,
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
+    )
+}
+
+/// Removes every field that belongs to one connection of HTTP/1. One look at what is there is
+/// cheaper than a search for each of them.
+pub fn remove_connection_specific(headers: &mut HeaderMap) {
+    let gone: Vec<_> =
+        headers.keys().filter(|name| is_connection_specific(name)).cloned().collect();
+    for name in gone {
+        headers.remove(name);
+    }
 }
 
 /// Passes trailers that nobody could take for part of the head.
@@ -155,11 +159,11 @@ pub(in crate::codec) fn trailer_fields(trailers: &HeaderMap) -> Result<(), Refus
 
 /// Whether a field may only stand in the head.
 pub(in crate::codec) fn is_forbidden_trailer(name: &HeaderName) -> bool {
-    FORBIDDEN_TRAILERS.contains(name) || CONNECTION_SPECIFIC.contains(name)
+    FORBIDDEN_TRAILERS.contains(name) || is_connection_specific(name)
 }
 
 /// What frames, routes, authenticates, conditions or describes a message (RFC 9110, 6.5.1).
-const FORBIDDEN_TRAILERS: [HeaderName; 27] = [
+static FORBIDDEN_TRAILERS: [HeaderName; 27] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
     header::CONTENT_ENCODING,

@@ -48,11 +48,12 @@ pub fn authority(text: &[u8]) -> Result<Cow<'_, str>, Refusal> {
     if text.is_empty() {
         return Err(Refusal::HostMissing);
     }
-    if text.contains(&b'@') {
-        return Err(Refusal::HostUserinfo);
-    }
-    if text.iter().any(|byte| matches!(byte, b',' | b' ' | b'\t')) {
-        return Err(Refusal::HostList);
+    for byte in text {
+        match byte {
+            b'@' => return Err(Refusal::HostUserinfo),
+            b',' | b' ' | b'\t' => return Err(Refusal::HostList),
+            _ => {}
+        }
     }
     let text = std::str::from_utf8(text).map_err(|_| Refusal::HostMalformed)?;
     let (host, port) = split_port(text)?;
@@ -71,8 +72,9 @@ pub fn authority(text: &[u8]) -> Result<Cow<'_, str>, Refusal> {
 
 /// The host and its port, which must be a decimal number from 1 to 65535 if it is there.
 fn split_port(text: &str) -> Result<(&str, Option<&str>), Refusal> {
-    let after_bracket = text.rfind(']').map_or(0, |at| at + 1);
-    let Some(colon) = text[after_bracket..].find(':') else {
+    let bytes = text.as_bytes();
+    let after_bracket = bytes.iter().rposition(|byte| *byte == b']').map_or(0, |at| at + 1);
+    let Some(colon) = bytes[after_bracket..].iter().position(|byte| *byte == b':') else {
         return Ok((text, None));
     };
     let (host, port) = text.split_at(after_bracket + colon);
@@ -90,8 +92,18 @@ fn host_name(host: &str) -> Result<&str, Refusal> {
         return address.parse::<Ipv6Addr>().map(|_| host).map_err(|_| Refusal::HostMalformed);
     }
     let name = host.strip_suffix('.').unwrap_or(host);
-    let labelled = name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_label));
-    if labelled && name.len() <= HOST_BYTES_MAX { Ok(name) } else { Err(Refusal::HostMalformed) }
+    let mut label_is_empty = true;
+    for byte in name.bytes() {
+        match byte {
+            b'.' if !label_is_empty => label_is_empty = true,
+            _ if is_label(byte) => label_is_empty = false,
+            _ => return Err(Refusal::HostMalformed),
+        }
+    }
+    match label_is_empty || HOST_BYTES_MAX < name.len() {
+        true => Err(Refusal::HostMalformed),
+        false => Ok(name),
+    }
 }
 
 fn is_label(byte: u8) -> bool {
