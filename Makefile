@@ -23,6 +23,7 @@ run: setup
 	@exec target/debug/waypoint demo $(ARGS)
 
 test: setup
+	@.ci/envoy
 	$(CARGO) test --locked $(TESTED) $(TESTS)
 	$(CARGO) test --locked $(FILTERS) $(TESTS)
 

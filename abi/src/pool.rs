@@ -95,7 +95,7 @@ impl Pool {
             let changed = self.changed.notified();
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
-            match self.choose()? {
+            match self.choose(true)? {
                 Choice::Take(vm) => return Ok(self.place_on(vm)),
                 Choice::Start => return self.start_for_stream().await,
                 Choice::Wait => {
@@ -108,13 +108,13 @@ impl Pool {
     }
 
     /// Counts the stream in under the lock, so that no two take the last place.
-    fn choose(&self) -> Result<Choice, FaultKind> {
+    fn choose(&self, grow: bool) -> Result<Choice, FaultKind> {
         let limits = &self.core.spec.limits;
         let mut state = self.state.lock();
         if state.closed {
             return Err(FaultKind::Closed);
         }
-        let may_grow = state.total() < limits.vms_max && state.not_before <= Instant::now();
+        let may_grow = grow && state.total() < limits.vms_max && state.not_before <= Instant::now();
         if self.core.spec.isolation == Isolation::PerRequest {
             return state.start_if(may_grow).ok_or(FaultKind::Busy);
         }
@@ -166,14 +166,12 @@ impl Pool {
 
     /// Growth failed: whatever VM is left serves.
     fn any_place(self: &Arc<Self>) -> Result<Place, FaultKind> {
-        match self.choose() {
-            Ok(Choice::Take(vm)) => Ok(self.place_on(vm)),
-            Ok(Choice::Start) => {
-                drop(Starting(self));
-                Err(FaultKind::NoVm)
-            }
-            Ok(Choice::Wait) => Err(FaultKind::NoVm),
-            Err(kind) => Err(kind),
+        if !self.is_shared() {
+            return Err(FaultKind::NoVm);
+        }
+        match self.choose(false)? {
+            Choice::Take(vm) => Ok(self.place_on(vm)),
+            Choice::Start | Choice::Wait => Err(FaultKind::NoVm),
         }
     }
 

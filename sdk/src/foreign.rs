@@ -81,9 +81,10 @@ pub struct Signature<'a> {
 /// signature answers the two bytes `08 01`. Fields may come in any order, the last of a number
 /// counts, and unknown fields are skipped.
 ///
-/// Status: OK for a good *and* for a bad signature (`result` tells them apart) and for an unknown
-/// hash function (`result` false); BAD_ARGUMENT when the message cannot be read, when neither or
-/// both keys are given, or when the key cannot be read; NOT_FOUND when the host lacks it.
+/// Status: OK for a good *and* for a bad signature (`result` tells them apart), for an unknown hash
+/// function and for a key that cannot be read (`result` false, with an `error`); BAD_ARGUMENT when
+/// the message cannot be read or when neither or both keys are given; NOT_FOUND when the host lacks
+/// it.
 ///
 /// # Errors
 ///

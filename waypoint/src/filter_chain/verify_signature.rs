@@ -22,13 +22,18 @@ const OID_P384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
 ///
 /// # Errors
 ///
-/// `BAD_ARGUMENT` when the arguments do not parse or name a key that is not supported.
+/// `BAD_ARGUMENT` when the arguments do not parse or name no key.
 pub(super) fn call(arguments: &[u8]) -> Result<Vec<u8>, Status> {
     if arguments.len() > ARGUMENTS_BYTES_MAX {
         return Err(Status::BadArgument);
     }
     let arguments = Arguments::parse(arguments).ok_or(Status::BadArgument)?;
-    let kind = KeyKind::of(arguments.public_key).ok_or(Status::BadArgument)?;
+    if arguments.public_key.is_empty() {
+        return Err(Status::BadArgument);
+    }
+    let Some(kind) = KeyKind::of(arguments.public_key) else {
+        return Ok(encode_error("the key is not supported"));
+    };
     let Some(algorithm) = kind.algorithm(arguments.hash_function) else {
         return Ok(encode_error("the hash function is not supported for this key"));
     };
@@ -168,6 +173,12 @@ mod tests {
         let der: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
         let arguments = encode("SHA256", der.as_ref(), signature.as_ref(), b"text");
         assert_eq!(call(&arguments).unwrap(), [8, 1]);
+    }
+
+    #[test]
+    fn a_key_of_another_kind_verifies_nothing() {
+        let answer = call(&encode("sha256", b"a key", b"a signature", b"text")).unwrap();
+        assert_eq!(answer[0], 0x12);
     }
 
     #[test]

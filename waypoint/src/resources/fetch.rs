@@ -14,12 +14,15 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use waypoint_abi::MODULE_BYTES_MAX;
+
+use super::modules::hex;
 
 /// One attempt, from the connection to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -87,7 +90,10 @@ impl Fetcher {
         }
         match attempts(url).await {
             Ok(bytes) => {
-                self.keep(key, &bytes);
+                // Kept wrong bytes would be refused for ever, for they are never asked for again.
+                if sha256.is_none_or(|wanted| hex(&Sha256::digest(&bytes)) == wanted) {
+                    self.keep(key, &bytes);
+                }
                 Ok(bytes)
             }
             Err(error) => {

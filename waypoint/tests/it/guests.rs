@@ -16,6 +16,8 @@ const PRELUDE: &str = r#"
     (func $add_value (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_replace_header_map_value"
     (func $replace_value (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_remove_header_map_value"
+    (func $remove_value (param i32 i32 i32) (result i32)))
   (import "env" "proxy_set_buffer_bytes"
     (func $set_buffer (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_continue_stream" (func $continue_stream (param i32) (result i32)))
@@ -23,6 +25,12 @@ const PRELUDE: &str = r#"
     (func $http_call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_send_local_response"
     (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_call_foreign_function"
+    (func $foreign (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_shared_data"
+    (func $get_shared (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_set_shared_data"
+    (func $set_shared (param i32 i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 3)
   (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 65536))
   (func (export "proxy_abi_version_0_2_1"))
@@ -37,6 +45,8 @@ const PRELUDE: &str = r#"
   (func $replace (param i32 i32 i32 i32 i32)
     (drop (call $replace_value (local.get 0) (local.get 1) (local.get 2) (local.get 3)
       (local.get 4))))
+  (func $remove (param i32 i32 i32)
+    (drop (call $remove_value (local.get 0) (local.get 1) (local.get 2))))
   (func $milliseconds (result i64)
     (drop (call $now (i32.const 8)))
     (i64.div_u (i64.load (i32.const 8)) (i64.const 1000000)))
@@ -118,6 +128,21 @@ pub(crate) fn harmful(harm: &str) -> Guest {
          (call $add (i32.const 0) {{x-ran}} {{yes}})
          (i32.const 0)"
     ))
+}
+
+/// Uses the CPU for so long, and asks for the time now and then: hostcalls are counted.
+pub(crate) fn burn(milliseconds: u32) -> String {
+    format!(
+        "(local.set $i (i32.wrap_i64 (i64.add (call $milliseconds) (i64.const {milliseconds}))))
+         (loop $again
+           (i32.store (i32.const 40000) (i32.const 100000))
+           (loop $spin
+             (i32.store (i32.const 40000)
+               (i32.sub (i32.load (i32.const 40000)) (i32.const 1)))
+             (br_if $spin (i32.load (i32.const 40000))))
+           (br_if $again
+             (i32.lt_s (i32.wrap_i64 (call $milliseconds)) (local.get $i))))"
+    )
 }
 
 /// A guest that appends `name` to `x-order` on both ways.

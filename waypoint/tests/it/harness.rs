@@ -31,11 +31,27 @@ pub(crate) struct Waypoint {
     stderr: Lines,
 }
 
+/// A folder of resources in a folder of its own.
+fn laid_out(resources: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let folder = dir.path().join("resources");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("all.yaml"), resources).expect("a file");
+    (dir, folder)
+}
+
 /// Lines that a process has printed, with a way to wait for one.
 #[derive(Clone, Default)]
 pub(crate) struct Lines {
-    lines: Arc<Mutex<Vec<String>>>,
+    printed: Arc<Mutex<Printed>>,
     more: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Printed {
+    lines: Vec<String>,
+    /// The process has ended, or closed its output.
+    ended: bool,
 }
 
 impl Lines {
@@ -45,32 +61,43 @@ impl Lines {
         tokio::spawn(async move {
             let mut reader = BufReader::new(out).lines();
             while let Ok(Some(line)) = reader.next_line().await {
-                lines.lines.lock().push(line);
+                lines.printed.lock().lines.push(line);
                 lines.more.notify_waiters();
             }
+            lines.printed.lock().ended = true;
+            lines.more.notify_waiters();
         });
         all
     }
 
-    /// Waits until a line satisfies `wanted`; `None` when the patience ends.
+    /// Waits until a line satisfies `wanted`; `None` when the process or the patience ends.
     pub(crate) async fn find(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
-        timeout(PATIENCE, async {
+        self.look(|lines| lines.iter().find(|line| wanted(line)).cloned()).await
+    }
+
+    /// Waits until `found` finds something in what is printed; `None` when the process or the
+    /// patience ends.
+    async fn look<T>(&self, found: impl Fn(&[String]) -> Option<T>) -> Option<T> {
+        let looking = async {
             loop {
                 let more = self.more.notified();
                 tokio::pin!(more);
                 more.as_mut().enable();
-                if let Some(line) = self.lines.lock().iter().find(|line| wanted(line)) {
-                    return line.clone();
+                let (found, ended) = {
+                    let printed = self.printed.lock();
+                    (found(&printed.lines), printed.ended)
+                };
+                if found.is_some() || ended {
+                    return found;
                 }
                 more.await;
             }
-        })
-        .await
-        .ok()
+        };
+        timeout(PATIENCE, looking).await.ok().flatten()
     }
 
     pub(crate) fn text(&self) -> String {
-        self.lines.lock().join("\n")
+        self.printed.lock().lines.join("\n")
     }
 }
 
@@ -83,30 +110,34 @@ impl Waypoint {
     /// As [`Waypoint::start`], with more arguments.
     pub(crate) async fn start_with(resources: &str, arguments: &[&str]) -> Self {
         let waypoint = Self::spawn(resources, arguments);
-        let serving = |line: &str| line.contains("serving");
-        let started = waypoint.stderr.find(serving).await;
-        assert!(started.is_some(), "the waypoint did not start:\n{}", waypoint.stderr.text());
+        waypoint.logged("serving").await;
+        waypoint
+    }
+
+    /// As [`Waypoint::start`], with variables in its environment.
+    pub(crate) async fn start_where(resources: &str, variables: &[(&str, &Path)]) -> Self {
+        let (dir, folder) = laid_out(resources);
+        let waypoint = Self::launch(dir, &folder, &[], variables, true);
+        waypoint.logged("serving").await;
         waypoint
     }
 
     /// Starts the process and waits for nothing.
     pub(crate) fn spawn(resources: &str, arguments: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let folder = dir.path().join("resources");
-        std::fs::create_dir(&folder).expect("a folder");
-        std::fs::write(folder.join("all.yaml"), resources).expect("a file");
+        let (dir, folder) = laid_out(resources);
         Self::spawn_in(dir, &folder, arguments)
     }
 
     /// Starts the process over a folder that the test has laid out in `dir`.
     pub(crate) fn spawn_in(dir: tempfile::TempDir, resources: &Path, arguments: &[&str]) -> Self {
-        Self::launch(dir, resources, arguments, true)
+        Self::launch(dir, resources, arguments, &[], true)
     }
 
     fn launch(
         dir: tempfile::TempDir,
         resources: &Path,
         arguments: &[&str],
+        variables: &[(&str, &Path)],
         read_access_log: bool,
     ) -> Self {
         let addresses_file = dir.path().join("addresses.json");
@@ -125,6 +156,7 @@ impl Waypoint {
             .args(["--bind", "gateway/default/8080=127.0.0.1:0"])
             .args(["--bind", "gateway/default/8443=127.0.0.1:0"])
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
@@ -343,7 +375,7 @@ impl Waypoint {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let file = dir.path().join("all.yaml");
         std::fs::write(&file, resources).expect("a file");
-        let waypoint = Self::launch(dir, &file, &[], false);
+        let waypoint = Self::launch(dir, &file, &[], &[], false);
         waypoint.logged("serving").await;
         waypoint
     }
@@ -440,20 +472,10 @@ pub(crate) fn redact_to(word: &str) -> String {
 }
 
 impl Lines {
-    /// Waits until everything printed so far satisfies `wanted`; `false` when the patience ends.
+    /// Waits until everything printed so far satisfies `wanted`; `false` when the process or the
+    /// patience ends.
     pub(crate) async fn until(&self, wanted: impl Fn(&str) -> bool) -> bool {
-        let all = async {
-            loop {
-                let more = self.more.notified();
-                tokio::pin!(more);
-                more.as_mut().enable();
-                if wanted(&self.text()) {
-                    return;
-                }
-                more.await;
-            }
-        };
-        timeout(PATIENCE, all).await.is_ok()
+        self.look(|lines| wanted(&lines.join("\n")).then_some(())).await.is_some()
     }
 }
 

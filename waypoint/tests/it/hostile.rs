@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::client::{
     Raw, becomes, failures, filter_on, get_with, post_with, route, series, status, times, values,
 };
-use crate::guests::{Guest, harmful};
+use crate::guests::{Guest, burn, harmful};
 use crate::harness::{
     Kept, PATIENCE, Waypoint, filter, gateway_to, get, request, send_http1, service,
 };
@@ -24,21 +24,6 @@ const EAT: &str = "(loop $more
     (memory.fill (i32.mul (local.get $i) (i32.const 65536)) (i32.const 7) (i32.const 524288))
     (br $more))))
   (unreachable)";
-
-/// Uses the CPU for so long, and asks for the time now and then: hostcalls are counted.
-fn burn(milliseconds: u32) -> String {
-    format!(
-        "(local.set $i (i32.wrap_i64 (i64.add (call $milliseconds) (i64.const {milliseconds}))))
-         (loop $again
-           (i32.store (i32.const 40000) (i32.const 100000))
-           (loop $spin
-             (i32.store (i32.const 40000)
-               (i32.sub (i32.load (i32.const 40000)) (i32.const 1)))
-             (br_if $spin (i32.load (i32.const 40000))))
-           (br_if $again
-             (i32.lt_s (i32.wrap_i64 (call $milliseconds)) (local.get $i))))"
-    )
-}
 
 /// How often a filter's VM ended. Writing to so much memory may take longer than the deadline.
 async fn ended(waypoint: &Waypoint, filter: &str) -> u64 {

@@ -17,15 +17,19 @@ mod streams;
 
 mod bundled;
 mod callout;
+mod envoy;
 mod hostile;
+mod limits;
 mod policies;
 mod records;
+mod uploads;
 mod walk;
 
 mod check;
 mod demo_walk;
 mod drain_process;
 mod generations;
+mod modules;
 mod operate;
 mod reload;
 

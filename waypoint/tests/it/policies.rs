@@ -356,7 +356,7 @@ async fn sent_after(head: &str, body: Option<&str>) -> (String, String) {
     let waypoint = Waypoint::start(&resources).await;
     let mut client = Raw::connect(waypoint.http()).await;
     // A guest that changes the body is given the time to: the answer waits for all of it.
-    let read = if body.is_some() { "\r\n\r\nabc" } else { "\r\n\r\n" };
+    let read = if body.is_some() { "\r\nabc" } else { "\r\n\r\n" };
     let upstream = tokio::spawn(async move {
         let mut upstream = Raw::over(sink.accept().await.unwrap().0);
         if upstream.until_or_end(read).await.is_empty() {

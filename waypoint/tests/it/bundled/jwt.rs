@@ -11,12 +11,17 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::tokens::{Key, claims, encode, jwks, now, unsigned};
-use crate::client::{get_with, values};
+use crate::client::{get_with, series, values};
 use crate::harness::{PATIENCE, Waypoint, filter, gateway_to, get, send_http1, service};
 use crate::origin::{Origin, Speaks};
 
 /// A waypoint that accepts tokens of `https://issuer.test` for `shop`; `keys` says where from.
 async fn guarded(origin: &Origin, more: &str, keys: Value) -> Waypoint {
+    guarded_within(origin, more, keys, "10s").await
+}
+
+/// The same, where clocks may differ by `skew`.
+async fn guarded_within(origin: &Origin, more: &str, keys: Value, skew: &str) -> Waypoint {
     let mut issuer = json!({"issuer": "https://issuer.test", "audiences": ["shop"]});
     for (name, value) in keys.as_object().unwrap() {
         issuer[name] = value.clone();
@@ -24,7 +29,7 @@ async fn guarded(origin: &Origin, more: &str, keys: Value) -> Waypoint {
     let config = json!({
         "issuers": [issuer],
         "claimsToHeaders": [{"claim": "sub", "header": "x-user"}],
-        "clockSkew": "10s",
+        "clockSkew": skew,
     });
     let resources = gateway_to("origin")
         + &service("origin", "http", origin.address)
@@ -190,4 +195,57 @@ async fn without_keys_requests_are_503_until_the_keys_come() {
     *set.lock() = jwks(&[&key]);
 
     until_status(&waypoint, &token, 200).await;
+}
+
+#[tokio::test]
+async fn a_token_that_expires_while_it_is_remembered_is_refused() {
+    let origin = Origin::named(Speaks::Http1, "origin").await;
+    let key = Key::new("ES256", "one");
+    let keys = json!({"jwks": jwks(&[&key])});
+    let waypoint = guarded_within(&origin, "", keys, "0s").await;
+    let expiry = now() + 3;
+    let token = key.token(&claims(&json!({"exp": expiry})));
+
+    for _ in 0..3 {
+        assert_eq!(with_token(&waypoint, &token).await.status(), 200);
+    }
+    let hits = "wasmcustom_jwt_auth_cache_hits_total{filter=\"default/jwt\"}";
+    assert!(series(&waypoint, hits).await >= 2, "it is remembered");
+    until_status(&waypoint, &token, 401).await;
+
+    assert!(now() >= expiry, "not before its time");
+    let answer = with_token(&waypoint, &token).await;
+    let challenge = values(answer.headers(), "www-authenticate").concat();
+    assert!(challenge.contains("invalid_token"), "{challenge}");
+}
+
+#[tokio::test]
+async fn keys_that_are_older_than_their_age_serve_no_more_until_they_are_fetched_anew() {
+    let origin = Origin::named(Speaks::Http1, "origin").await;
+    let key = Key::new("ES256", "one");
+    let set = Arc::new(Mutex::new(jwks(&[&key])));
+    let keys = publisher(&set).await;
+    let more = service("keys", "http", keys.address);
+    let place = json!({
+        "upstream": "keys.default:80", "path": "/jwks",
+        "coolDown": "1s", "cacheDuration": "1s", "maxAge": "5s",
+    });
+    let waypoint = guarded(&origin, &more, json!({ "jwksUri": place })).await;
+    let token = key.token(&claims(&json!({})));
+    assert_eq!(with_token(&waypoint, &token).await.status(), 200);
+    set.lock().clear();
+
+    // While the publisher fails, the keys serve on; past their age a remembered token is not
+    // accepted either.
+    let failed = "wasmcustom_jwt_auth_key_fetches_failed_total{filter=\"default/jwt\"}";
+    let fails = async { while series(&waypoint, failed).await == 0 {} };
+    timeout(PATIENCE, fails).await.expect("the publisher is asked again");
+    assert_eq!(with_token(&waypoint, &token).await.status(), 200);
+    until_status(&waypoint, &token, 503).await;
+    assert_eq!(with_token(&waypoint, &key.token(&claims(&json!({})))).await.status(), 503);
+    let passed = origin.seen().len();
+    *set.lock() = jwks(&[&key]);
+
+    until_status(&waypoint, &token, 200).await;
+    assert_eq!(origin.seen().len(), passed + 1);
 }
