@@ -16,7 +16,7 @@ help:
 	@echo "make run     build, start the example and print what to try (Ctrl-C ends it)"
 	@echo "make test    build and run every test"
 	@echo "make lint    formatting and lints, as CI runs them"
-	@echo "make perf    CPU per request beside nginx (release build; run by hand)"
+	@echo "make perf    CPU per request beside nginx and Envoy (release build; run by hand)"
 
 run: setup
 	$(CARGO) build --locked -p waypoint
@@ -34,8 +34,9 @@ lint: setup
 setup:
 	@.ci/setup $(PACKAGES)
 
-# Run by hand: our release build beside nginx in one run.
+# Run by hand: our release build beside nginx and Envoy in one run.
 perf: setup
 	@.ci/setup nginx-light wrk
+	@.ci/envoy
 	$(CARGO) build --locked --release -p waypoint -p waypoint-perf
-	target/release/waypoint-perf target/release/waypoint
+	target/release/waypoint-perf target/release/waypoint target/envoy/envoy

@@ -1,8 +1,10 @@
 //! Benchmarks of the release binary beside nginx: CPU time per request, in one run.
 //!
-//! `waypoint-perf WAYPOINT` prints a table and exits with 1 when a budget is passed. Every load is
-//! bounded in connections and time and goes to loopback; every process that is started is ended.
+//! `waypoint-perf WAYPOINT ENVOY` prints what was measured and exits with 1 when a budget is passed.
+//! Every load is bounded in connections and time and goes to loopback; every process that is started
+//! is ended.
 
+mod envoy;
 mod peers;
 mod resources;
 
@@ -11,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use envoy::Envoy;
 use peers::{Nginx, Peer, Waypoint};
 
 /// Rounds of each comparison; they alternate between the peers, and the median counts.
@@ -18,6 +21,8 @@ const ROUNDS: usize = 5;
 /// Length of one round, in seconds.
 const SECONDS: u32 = 4;
 const CONNECTIONS: u32 = 50;
+/// How long filters have to start before anything is measured.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Our CPU per plain GET, as a ratio to nginx's.
 const PLAIN_RATIO_MAX: f64 = 1.6;
@@ -40,11 +45,12 @@ impl Cost {
 }
 
 fn main() -> ExitCode {
-    let Some(binary) = std::env::args().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: waypoint-perf WAYPOINT (the release binary)");
+    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [waypoint, envoy] = paths.as_slice() else {
+        eprintln!("usage: waypoint-perf WAYPOINT ENVOY (our release binary, and Envoy's)");
         return ExitCode::from(64);
     };
-    match run(&binary) {
+    match run(waypoint, envoy) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -54,42 +60,53 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(binary: &Path) -> Result<bool, Box<dyn Error>> {
+fn run(waypoint: &Path, envoy: &Path) -> Result<bool, Box<dyn Error>> {
     let origin = Nginx::origin()?;
     let nginx = Nginx::proxy(origin.port())?;
-    let plain = Waypoint::start(binary, &resources::plain(origin.port()))?;
-    let (ours, theirs) = alternate(&plain, &nginx, &Load { path: "/orders", script: None })?;
+    let plain = Waypoint::start(waypoint, &resources::plain(origin.port()))?;
+    let envoy_plain = Envoy::plain(envoy, origin.port())?;
+    let get = Load { path: "/orders", script: None };
+    let [ours, theirs, envoys] = alternate([&plain, &nginx, &envoy_plain], &get)?;
     let ratio = ours / theirs;
     println!(
-        "plain GET: nginx {theirs:.1} µs, waypoint {ours:.1} µs, ratio {ratio:.2} (≤ {PLAIN_RATIO_MAX})"
+        "plain GET: waypoint {ours:.1} µs, nginx {theirs:.1} µs, envoy {envoys:.1} µs; \
+         {ratio:.2} of nginx's (≤ {PLAIN_RATIO_MAX})"
     );
 
     let script = resources::post_script()?;
-    let chain = Waypoint::start(binary, &resources::chain(origin.port()))?;
-    std::thread::sleep(Duration::from_secs(2));
+    let post = Load { path: "/upload", script: Some(script.path()) };
+    let chain = Waypoint::start(waypoint, &resources::chain(origin.port()))?;
+    std::thread::sleep(SETTLE);
     let idle = chain.resident_kib()?;
-    println!("idle with three filters: {} KiB (< {IDLE_KIB_MAX})", idle);
-    let load = Load { path: "/upload", script: Some(script.path()) };
-    let (with, without) = alternate(&chain, &plain, &load)?;
+    println!("idle with three filters: {idle} KiB (< {IDLE_KIB_MAX})");
+    let envoy_chain = Envoy::chain(envoy, origin.port())?;
+    std::thread::sleep(SETTLE);
+    let [with, without, envoy_with, envoy_without] =
+        alternate([&chain, &plain, &envoy_chain, &envoy_plain], &post)?;
     let added = with - without;
     println!(
-        "1 KiB JSON POST: plain {without:.1} µs, three filters {with:.1} µs, added {added:.1} µs (≤ {CHAIN_MICROS_MAX})"
+        "1 KiB JSON POST: waypoint {without:.1} µs, with three filters {with:.1} µs, \
+         added {added:.1} µs (≤ {CHAIN_MICROS_MAX})"
+    );
+    println!(
+        "the same on envoy: {envoy_without:.1} µs, {envoy_with:.1} µs, added {:.1} µs",
+        envoy_with - envoy_without
     );
     Ok(ratio <= PLAIN_RATIO_MAX && added <= CHAIN_MICROS_MAX && idle < IDLE_KIB_MAX)
 }
 
-/// Median CPU per request of two peers under the same load, in microseconds.
-fn alternate(
-    one: &dyn Peer,
-    other: &dyn Peer,
+/// Median CPU per request of each peer under the same load, in microseconds.
+fn alternate<const N: usize>(
+    peers: [&dyn Peer; N],
     load: &Load<'_>,
-) -> Result<(f64, f64), Box<dyn Error>> {
-    let (mut ones, mut others) = (Vec::new(), Vec::new());
+) -> Result<[f64; N], Box<dyn Error>> {
+    let mut costs: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
     for _ in 0..ROUNDS {
-        ones.push(load.run(one)?.micros());
-        others.push(load.run(other)?.micros());
+        for (peer, costs) in peers.iter().zip(&mut costs) {
+            costs.push(load.run(*peer)?.micros());
+        }
     }
-    Ok((median(ones), median(others)))
+    Ok(costs.map(median))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

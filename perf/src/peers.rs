@@ -1,6 +1,7 @@
 //! The processes that are measured.
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// How long a process may take to listen.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -17,15 +18,52 @@ const TICKS: u32 = 100;
 
 /// A process that answers HTTP on a port.
 pub(crate) trait Peer {
-    fn port(&self) -> u16;
-    /// CPU time so far, of all its threads and processes.
-    fn cpu(&self) -> Result<Duration>;
+    fn process(&self) -> &Process;
+
+    fn port(&self) -> u16 {
+        self.process().port
+    }
+
+    /// CPU time so far, of all its threads and of its children.
+    fn cpu(&self) -> Result<Duration> {
+        let pid = self.process().child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let children = children.split_whitespace().map(|child| cpu_of(child.parse()?));
+        children.chain([cpu_of(pid)]).sum()
+    }
+}
+
+/// A child that listens on a port; it is ended with this.
+pub(crate) struct Process {
+    child: Child,
+    port: u16,
+}
+
+impl Process {
+    /// Starts `binary` with what `arguments` adds, and waits until it listens.
+    pub(crate) fn start(
+        binary: impl AsRef<OsStr>,
+        port: u16,
+        arguments: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<Self> {
+        let child = arguments(&mut Command::new(binary)).stderr(Stdio::null()).spawn()?;
+        let process = Self { child, port };
+        listening(port)?;
+        Ok(process)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // nginx ends its workers only when it is asked to: SIGTERM, by pid.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
 }
 
 /// An nginx with two workers, as an origin or as a proxy.
 pub(crate) struct Nginx {
-    child: Child,
-    port: u16,
+    process: Process,
     _dir: TempDir,
 }
 
@@ -67,39 +105,20 @@ http {{
         );
         let file = dir.path().join("nginx.conf");
         std::fs::write(&file, config)?;
-        let mut command = Command::new("nginx");
-        let child = command.arg("-c").arg(&file).stderr(Stdio::null()).spawn()?;
-        listening(port)?;
-        Ok(Self { child, port, _dir: dir })
+        let process = Process::start("nginx", port, |command| command.arg("-c").arg(&file))?;
+        Ok(Self { process, _dir: dir })
     }
 }
 
 impl Peer for Nginx {
-    fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Of its workers: the master does nothing.
-    fn cpu(&self) -> Result<Duration> {
-        let master = self.child.id();
-        let children = format!("/proc/{master}/task/{master}/children");
-        let workers = std::fs::read_to_string(children)?;
-        workers.split_whitespace().map(|pid| cpu_of(pid.parse()?)).sum()
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // nginx ends its workers only when it is asked to: SIGTERM, by pid.
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
+    fn process(&self) -> &Process {
+        &self.process
     }
 }
 
 /// Our release binary.
 pub(crate) struct Waypoint {
-    child: Child,
-    port: u16,
+    process: Process,
     _dir: TempDir,
 }
 
@@ -108,37 +127,28 @@ impl Waypoint {
         let dir = tempfile::tempdir()?;
         std::fs::write(dir.path().join("all.yaml"), resources)?;
         let port = free_port()?;
-        let child = Command::new(binary)
-            .args(["run", "--workers", "2", "--access-log", "off", "--log-level", "error", "-f"])
-            .arg(dir.path())
-            .args(["--bind", &format!("gateway/default/8080=127.0.0.1:{port}")])
-            .args(["--admin", "127.0.0.1:0", "--stats", "127.0.0.1:0", "--health", "127.0.0.1:0"])
-            .spawn()?;
-        listening(port)?;
-        Ok(Self { child, port, _dir: dir })
+        let process = Process::start(binary, port, |command| {
+            command
+                .args(["run", "--workers", "2", "--access-log", "off", "--log-level", "error"])
+                .args(["--admin", "127.0.0.1:0", "--stats", "127.0.0.1:0"])
+                .args(["--health", "127.0.0.1:0", "--bind"])
+                .arg(format!("gateway/default/8080=127.0.0.1:{port}"))
+                .arg("-f")
+                .arg(dir.path())
+        })?;
+        Ok(Self { process, _dir: dir })
     }
 
     pub(crate) fn resident_kib(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id()))?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
         Ok(line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse()?)
     }
 }
 
 impl Peer for Waypoint {
-    fn port(&self) -> u16 {
-        self.port
-    }
-
-    fn cpu(&self) -> Result<Duration> {
-        cpu_of(self.child.id())
-    }
-}
-
-impl Drop for Waypoint {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    fn process(&self) -> &Process {
+        &self.process
     }
 }
 
@@ -153,7 +163,7 @@ fn cpu_of(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs(1) * (user + system) / TICKS)
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

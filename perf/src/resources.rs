@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 /// A Gateway that sends everything to the origin, without filters.
@@ -39,7 +40,8 @@ endpoints: [{{addresses: [127.0.0.1]}}]
 
 /// The same with the three bundled filters: a token checked, the body's route, personal data out.
 pub(crate) fn chain(origin: u16) -> String {
-    let filter = |name: &str, spec: &str| {
+    let filter = |(name, config): (&str, Value)| {
+        let bodies = if name == "payload-router" { "BeforeHeaders" } else { "AfterHeaders" };
         format!(
             "
 ---
@@ -48,22 +50,22 @@ kind: Filter
 metadata: {{name: {name}}}
 spec:
   module: {{url: builtin://{name}}}
-{spec}
+  bodies: {bodies}
+  config: {config}
 "
         )
     };
-    plain(origin)
-        + &filter(
-            "jwt-auth",
-            &format!(
-                "  config: {{requireExp: false, issuers: [{{issuer: perf, jwks: '{JWKS}'}}]}}"
-            ),
-        )
-        + &filter(
-            "payload-router",
-            "  bodies: BeforeHeaders\n  config: {rules: [{jsonPointer: /region}]}",
-        )
-        + &filter("pii-redact", "  config: {}")
+    plain(origin) + &filters().map(filter).concat()
+}
+
+/// The bundled filters and their configurations, in the order in which they run.
+pub(crate) fn filters() -> [(&'static str, Value); 3] {
+    let issuer = json!({"issuer": "perf", "jwks": JWKS});
+    [
+        ("jwt-auth", json!({"requireExp": false, "issuers": [issuer]})),
+        ("payload-router", json!({"rules": [{"jsonPointer": "/region"}]})),
+        ("pii-redact", json!({})),
+    ]
 }
 
 /// RFC 8037 appendix A: the public key, and a token of ours signed with its private key.
