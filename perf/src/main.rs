@@ -16,10 +16,10 @@ use std::time::Duration;
 use envoy::Envoy;
 use peers::{Nginx, Peer, Waypoint};
 
-/// Rounds of each comparison; they alternate between the peers, and the median counts.
-const ROUNDS: usize = 5;
+/// Rounds of each comparison.
+const ROUNDS: usize = 9;
 /// Length of one round, in seconds.
-const SECONDS: u32 = 4;
+const SECONDS: u32 = 3;
 const CONNECTIONS: u32 = 50;
 /// How long filters have to start before anything is measured.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -66,11 +66,14 @@ fn run(waypoint: &Path, envoy: &Path) -> Result<bool, Box<dyn Error>> {
     let plain = Waypoint::start(waypoint, &resources::plain(origin.port()))?;
     let envoy_plain = Envoy::plain(envoy, origin.port())?;
     let get = Load { path: "/orders", script: None };
-    let [ours, theirs, envoys] = alternate([&plain, &nginx, &envoy_plain], &get)?;
-    let ratio = ours / theirs;
+    let rounds = alternate([&plain, &nginx, &envoy_plain], &get)?;
+    let ratio = rounds.median(|[ours, nginx, _]| ours / nginx);
     println!(
-        "plain GET: waypoint {ours:.1} µs, nginx {theirs:.1} µs, envoy {envoys:.1} µs; \
-         {ratio:.2} of nginx's (≤ {PLAIN_RATIO_MAX})"
+        "plain GET: waypoint {:.1} µs, nginx {:.1} µs, envoy {:.1} µs; \
+         {ratio:.2} of nginx's (≤ {PLAIN_RATIO_MAX})",
+        rounds.median(|round| round[0]),
+        rounds.median(|round| round[1]),
+        rounds.median(|round| round[2]),
     );
 
     let script = resources::post_script()?;
@@ -81,37 +84,49 @@ fn run(waypoint: &Path, envoy: &Path) -> Result<bool, Box<dyn Error>> {
     println!("idle with three filters: {idle} KiB (< {IDLE_KIB_MAX})");
     let envoy_chain = Envoy::chain(envoy, origin.port())?;
     std::thread::sleep(SETTLE);
-    let [with, without, envoy_with, envoy_without] =
-        alternate([&chain, &plain, &envoy_chain, &envoy_plain], &post)?;
-    let added = with - without;
+    let rounds = alternate([&plain, &chain, &envoy_plain, &envoy_chain], &post)?;
+    let added = rounds.median(|[plain, chain, ..]| chain - plain);
     println!(
-        "1 KiB JSON POST: waypoint {without:.1} µs, with three filters {with:.1} µs, \
-         added {added:.1} µs (≤ {CHAIN_MICROS_MAX})"
+        "1 KiB JSON POST: waypoint {:.1} µs, with three filters {:.1} µs, \
+         added {added:.1} µs (≤ {CHAIN_MICROS_MAX})",
+        rounds.median(|round| round[0]),
+        rounds.median(|round| round[1]),
     );
     println!(
-        "the same on envoy: {envoy_without:.1} µs, {envoy_with:.1} µs, added {:.1} µs",
-        envoy_with - envoy_without
+        "the same on envoy: {:.1} µs, {:.1} µs, added {:.1} µs",
+        rounds.median(|round| round[2]),
+        rounds.median(|round| round[3]),
+        rounds.median(|[.., plain, chain]| chain - plain),
     );
     Ok(ratio <= PLAIN_RATIO_MAX && added <= CHAIN_MICROS_MAX && idle < IDLE_KIB_MAX)
 }
 
-/// Median CPU per request of each peer under the same load, in microseconds.
+/// CPU per request of each peer, in microseconds, in each round. What is compared is compared within
+/// a round: the machine is faster in one than in another.
+struct Rounds<const N: usize>(Vec<[f64; N]>);
+
+impl<const N: usize> Rounds<N> {
+    fn median(&self, of: impl Fn([f64; N]) -> f64) -> f64 {
+        let mut values: Vec<f64> = self.0.iter().copied().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    }
+}
+
+/// Gives every peer the same load, one after the other, round by round.
 fn alternate<const N: usize>(
     peers: [&dyn Peer; N],
     load: &Load<'_>,
-) -> Result<[f64; N], Box<dyn Error>> {
-    let mut costs: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
+) -> Result<Rounds<N>, Box<dyn Error>> {
+    let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        for (peer, costs) in peers.iter().zip(&mut costs) {
-            costs.push(load.run(*peer)?.micros());
+        let mut round = [0.0; N];
+        for (peer, cost) in peers.iter().zip(&mut round) {
+            *cost = load.run(*peer)?.micros();
         }
+        rounds.push(round);
     }
-    Ok(costs.map(median))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    Ok(Rounds(rounds))
 }
 
 /// What wrk sends.
