@@ -116,3 +116,8 @@ macro_rules! export {
         };
     };
 }
+
+/// The Rust examples of the project's README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
