@@ -141,6 +141,9 @@ pub struct CodecLimits {
     pub write_stall: Duration,
     /// Requests at a time on one HTTP/2 connection. Past it: REFUSED_STREAM.
     pub h2_streams_max: u32,
+    /// The header lists of all requests that run on one HTTP/2 connection, in bytes. Past it:
+    /// REFUSED_STREAM.
+    pub live_heads_bytes: usize,
     /// What HTTP/2 clients may send ahead, for a stream and for the whole connection, in bytes.
     pub receive_window_bytes: u32,
     /// What may wait to be sent on one HTTP/2 connection, in bytes; a stream may use a quarter.
@@ -245,6 +248,7 @@ impl Default for CodecLimits {
             body_idle_timeout: Duration::from_secs(30),
             write_stall: Duration::from_secs(30),
             h2_streams_max: 100,
+            live_heads_bytes: 256 * 1024,
             receive_window_bytes: 256 * 1024,
             send_buffer_bytes: 256 * 1024,
             encoded_slashes: EncodedSlashes::Refuse,

@@ -12,6 +12,7 @@
 mod body;
 mod connection;
 mod head;
+mod queued;
 mod scanner;
 mod stream;
 

@@ -180,3 +180,43 @@ fn is_framing(name: &[u8]) -> bool {
     ];
     NAMES.iter().any(|framing| name.eq_ignore_ascii_case(framing))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list_of(lines: &[(&'static str, &'static str)]) -> Headers {
+        lines.iter().copied().collect()
+    }
+
+    #[test]
+    fn the_fields_become_those_that_the_filters_left_whatever_they_changed() {
+        let before = [(":path", "/"), ("a", "1"), ("b", "1"), ("a", "2"), ("c", "1")];
+        let before = list_of(&before);
+        let after: [&[(&str, &str)]; 9] = [
+            &[(":path", "/"), ("a", "1"), ("b", "1"), ("a", "2"), ("c", "1")],
+            &[(":path", "/x"), ("a", "1"), ("b", "2"), ("a", "2"), ("c", "1")],
+            &[(":path", "/"), ("b", "1"), ("c", "1")],
+            &[(":path", "/"), ("a", "1"), ("b", "1"), ("c", "1")],
+            &[(":path", "/"), ("a", "2"), ("b", "1"), ("a", "1"), ("c", "1")],
+            &[
+                (":path", "/"),
+                ("a", "1"),
+                ("b", "1"),
+                ("a", "2"),
+                ("c", "1"),
+                ("b", "0"),
+                ("d", "1"),
+            ],
+            &[("d", "1"), (":path", "/"), ("c", "1"), ("a", "2"), ("b", "1"), ("a", "1")],
+            &[("x", "1"), ("transfer-encoding", "chunked"), ("bad name", "1")],
+            &[],
+        ];
+        for after in after {
+            let after = list_of(after);
+            let mut map = header_map(&before);
+            apply_fields(&before, &after, &mut map);
+            assert_eq!(map, header_map(&after), "{after:?}");
+        }
+    }
+}

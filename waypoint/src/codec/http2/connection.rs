@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::time::{self, Instant, Sleep};
 
 use super::{
+    queued::Queued,
     scanner::{Breach, Scanned},
     stream,
 };
@@ -41,7 +42,8 @@ const SEND_SHARE: usize = 4;
 /// Serves a connection; `early` is what was read of it already.
 pub(in crate::codec) async fn serve<J: Journey>(io: Io, early: Bytes, connection: Connection<J>) {
     let limits = connection.limits;
-    let (io, breach) = Scanned::new(io, early, limits.head_timeout);
+    let queued = Arc::new(Queued::new(limits.send_buffer_bytes));
+    let (io, breach) = Scanned::new(io, early, limits.head_timeout, Arc::clone(&queued));
     let builder = builder(&limits);
     let handshake = time::timeout(limits.head_timeout, builder.handshake(io));
     let Some(Ok(Ok(h2))) = unless(connection.closing.cut(), handshake).await else {
@@ -50,6 +52,7 @@ pub(in crate::codec) async fn serve<J: Journey>(io: Io, early: Bytes, connection
     let http2 = Http2 {
         h2,
         breach,
+        queued,
         activity: Arc::new(Activity::new()),
         phase: Phase::Open,
         timer: Box::pin(time::sleep(limits.idle_timeout)),
@@ -74,6 +77,7 @@ fn builder(limits: &CodecLimits) -> server::Builder {
 struct Http2<J> {
     h2: server::Connection<Scanned<Io>, Bytes>,
     breach: Breach,
+    queued: Arc<Queued>,
     activity: Arc<Activity>,
     phase: Phase,
     /// While open and draining: when to look whether it is idle. Then: when to give up.
@@ -103,14 +107,18 @@ enum Event {
     Ended,
 }
 
-/// How many streams run, and since when none does.
+/// How many streams run, how long their heads are, and since when none runs.
 struct Activity {
     streams: AtomicUsize,
+    head_bytes: AtomicUsize,
     last: Mutex<Instant>,
 }
 
 /// A stream that runs.
-struct Active(Arc<Activity>);
+struct Active {
+    activity: Arc<Activity>,
+    head_bytes: usize,
+}
 
 // === impl Http2 ===
 
@@ -161,11 +169,16 @@ impl<J: Journey> Http2<J> {
         self.timer.as_mut().poll(cx).map(|()| Event::Timer)
     }
 
-    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let connection = self.connection.clone();
-        let active = Active::begin(&self.activity);
+        let limit = connection.limits.live_heads_bytes;
+        let Some(active) = Active::begin(&self.activity, head_bytes(&request), limit) else {
+            connection.journey.refused(&Refusal::LiveHeadsTooLong, &connection.info);
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        };
+        let queued = Arc::clone(&self.queued);
         self.connection.tasks.spawn(async move {
-            stream::serve(request, respond, &connection).await;
+            stream::serve(request, respond, &connection, &queued).await;
             drop(active);
         });
     }
@@ -201,11 +214,22 @@ impl<J: Journey> Http2<J> {
     }
 }
 
+/// A head's length as a header list, its pseudo-headers left out.
+///
+/// # Source
+///
+/// RFC 9113, section 6.5.2: 32 bytes for each field besides its name and value.
+fn head_bytes(request: &Request<RecvStream>) -> usize {
+    let fields = request.headers().iter();
+    fields.map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
 // === impl Activity ===
 
 impl Activity {
     fn new() -> Self {
-        Self { streams: AtomicUsize::new(0), last: Mutex::new(Instant::now()) }
+        let (streams, head_bytes) = Default::default();
+        Self { streams, head_bytes, last: Mutex::new(Instant::now()) }
     }
 
     fn idle_since(&self) -> Option<Instant> {
@@ -217,15 +241,22 @@ impl Activity {
 // === impl Active ===
 
 impl Active {
-    fn begin(activity: &Arc<Activity>) -> Self {
+    /// `None`: with this one the heads of all would be longer than `limit`. Only the connection's own
+    /// task begins streams, so that none comes between the look and the count.
+    fn begin(activity: &Arc<Activity>, head_bytes: usize, limit: usize) -> Option<Self> {
+        if limit < activity.head_bytes.load(Ordering::Acquire) + head_bytes {
+            return None;
+        }
+        activity.head_bytes.fetch_add(head_bytes, Ordering::AcqRel);
         activity.streams.fetch_add(1, Ordering::AcqRel);
-        Self(activity.clone())
+        Some(Self { activity: activity.clone(), head_bytes })
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        *self.0.last.lock() = Instant::now();
-        self.0.streams.fetch_sub(1, Ordering::AcqRel);
+        *self.activity.last.lock() = Instant::now();
+        self.activity.head_bytes.fetch_sub(self.head_bytes, Ordering::AcqRel);
+        self.activity.streams.fetch_sub(1, Ordering::AcqRel);
     }
 }

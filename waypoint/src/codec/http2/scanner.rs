@@ -18,6 +18,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::queued::{Frames, Queued};
 use crate::codec::{HTTP2_PREFACE, Refusal, idle::Stall};
 
 #[cfg(test)]
@@ -210,6 +211,12 @@ pub(super) struct Scanned<T> {
     head_timeout: Duration,
     stall: Stall,
     breach: Breach,
+    queued: Arc<Queued>,
+    incoming: Frames,
+    outgoing: Frames,
+    /// Streams that were reset by what was read last. `h2` reads again only when it has acted on all
+    /// of it: no stream can queue data unseen between the two.
+    resets: Vec<u32>,
 }
 
 /// The first breach of a connection, for its owner.
@@ -227,11 +234,26 @@ impl Breach {
 // === impl Scanned ===
 
 impl<T> Scanned<T> {
-    pub(super) fn new(io: T, early: Bytes, head_timeout: Duration) -> (Self, Breach) {
+    pub(super) fn new(
+        io: T,
+        early: Bytes,
+        head_timeout: Duration,
+        queued: Arc<Queued>,
+    ) -> (Self, Breach) {
         let breach = Breach::default();
-        let scanner = Scanner::new(Instant::now());
-        let stall = Stall::new();
-        (Self { io, early, scanner, head_timeout, stall, breach: breach.clone() }, breach)
+        let scanned = Self {
+            io,
+            early,
+            scanner: Scanner::new(Instant::now()),
+            head_timeout,
+            stall: Stall::new(),
+            breach: breach.clone(),
+            queued,
+            incoming: Frames::behind(HTTP2_PREFACE.len()),
+            outgoing: Frames::behind(0),
+            resets: Vec::new(),
+        };
+        (scanned, breach)
     }
 
     /// Tells the owner and withholds the bytes. The owner polled this read, so it looks next.
@@ -248,6 +270,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Scanned<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        for stream in this.resets.drain(..) {
+            this.queued.forget(stream);
+        }
         let begin = buffer.filled().len();
         if this.early.has_remaining() {
             let length = this.early.len().min(buffer.remaining());
@@ -261,7 +286,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Scanned<T> {
             ready!(this.stall.poll_expired(cx, this.head_timeout));
             return this.breached(Refusal::HeadTimeout);
         }
-        let scanned = this.scanner.scan(&buffer.filled()[begin..], Instant::now());
+        let read = &buffer.filled()[begin..];
+        this.incoming.resets(read, &mut this.resets);
+        let scanned = this.scanner.scan(read, Instant::now());
         // A head's time runs from its first byte on: more bytes of it are no progress.
         if !this.scanner.in_head() {
             this.stall.progress();
@@ -282,7 +309,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Scanned<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        self.as_mut().poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -290,7 +317,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Scanned<T> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let this = &mut *self;
+        let written = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, slices))?;
+        let mut left = written;
+        for slice in slices {
+            let part = left.min(slice.len());
+            this.queued.written(&mut this.outgoing, &slice[..part]);
+            left -= part;
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -14,6 +14,7 @@ use http_body::{Body as _, Frame};
 use super::{
     body::RequestBody,
     head::{self, Checked},
+    queued::Queued,
 };
 use crate::codec::{
     Body, Connection, Journey, Refusal,
@@ -52,6 +53,7 @@ pub(super) async fn serve<J: Journey>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     connection: &Connection<J>,
+    queued: &Queued,
 ) {
     let (mut parts, receive) = request.into_parts();
     let limits = &connection.limits;
@@ -77,7 +79,7 @@ pub(super) async fn serve<J: Journey>(
     let Some(response) = call(request, &mut respond, connection).await else {
         return;
     };
-    answer(response, &method, respond, connection).await;
+    answer(response, &method, respond, connection, queued).await;
 }
 
 fn informational() -> Response<()> {
@@ -115,6 +117,7 @@ async fn answer<J: Journey>(
     method: &Method,
     mut respond: SendResponse<Bytes>,
     connection: &Connection<J>,
+    queued: &Queued,
 ) {
     let (mut parts, body) = response.into_parts();
     if parts.status.is_informational() {
@@ -129,11 +132,14 @@ async fn answer<J: Journey>(
     if ends {
         return;
     }
-    let mut answer =
-        Answer { stream, remainder: sending.remainder(), stall: Stall::new(), connection };
-    if let Err(CutShort::Reset(reason)) = answer.send(body).await {
+    let id = stream.stream_id().as_u32();
+    let (remainder, stall) = (sending.remainder(), Stall::new());
+    let mut answer = Answer { stream, id, remainder, stall, connection, queued };
+    let Err(cut) = answer.send(body).await else { return };
+    if let CutShort::Reset(reason) = cut {
         answer.stream.send_reset(reason);
     }
+    queued.forget(id);
 }
 
 /// Removes what HTTP/2 does not have and adds `content-length` and `date`.
@@ -161,9 +167,11 @@ fn finish_head(headers: &mut HeaderMap, status: StatusCode, sending: Sending) {
 /// An answer whose head has been sent.
 struct Answer<'a, J> {
     stream: SendStream<Bytes>,
+    id: u32,
     remainder: Remainder,
     stall: Stall,
     connection: &'a Connection<J>,
+    queued: &'a Queued,
 }
 
 // === impl Answer ===
@@ -206,7 +214,8 @@ impl<J> Answer<'_, J> {
         frame.transpose().map_err(|_| CutShort::Reset(Reason::INTERNAL_ERROR))
     }
 
-    /// Sends as the client's window and the bound on what is queued allow.
+    /// Sends as the client's window, and the bounds on what the stream and the connection may queue,
+    /// allow.
     async fn send_data(&mut self, mut data: Bytes, ends: bool) -> Result<(), CutShort> {
         if data.is_empty() {
             return if ends { Ok(self.stream.send_data(data, true)?) } else { Ok(()) };
@@ -214,7 +223,8 @@ impl<J> Answer<'_, J> {
         while !data.is_empty() {
             self.stream.reserve_capacity(data.len().min(PIECE_BYTES_MAX));
             let capacity = self.capacity().await?;
-            let piece = data.split_to(capacity.min(data.len()));
+            let room = self.room(capacity.min(data.len())).await?;
+            let piece = data.split_to(room);
             self.stream.send_data(piece, ends && data.is_empty())?;
         }
         Ok(())
@@ -241,6 +251,33 @@ impl<J> Answer<'_, J> {
             Poll::Ready(Err(CutShort::Reset(Reason::CANCEL)))
         })
         .await
+    }
+
+    /// Takes up to `wanted` bytes of the connection's room, once there is any.
+    async fn room(&mut self, wanted: usize) -> Result<usize, CutShort> {
+        let limit = self.connection.limits.write_stall;
+        let Self { stream, stall, queued, id, .. } = self;
+        loop {
+            let mut freed = pin!(queued.freed());
+            // Registered before the look, so that no room given back falls between the two.
+            freed.as_mut().enable();
+            let room = queued.take(*id, wanted);
+            if 0 < room {
+                stall.progress();
+                return Ok(room);
+            }
+            poll_fn(|cx| {
+                if freed.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                if stream.poll_reset(cx).is_ready() {
+                    return Poll::Ready(Err(CutShort::Gone));
+                }
+                ready!(stall.poll_expired(cx, limit));
+                Poll::Ready(Err(CutShort::Reset(Reason::CANCEL)))
+            })
+            .await?;
+        }
     }
 }
 

@@ -20,7 +20,8 @@ macro_rules! refusals {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// What the client is told. A flood's status is recorded only: its connection is closed.
+            /// What the client is told. What HTTP/2 answers with a frame has a status for the records only:
+            /// a flood's connection is closed, a stream that is one too many is reset.
             pub fn status(&self) -> StatusCode {
                 match self { $(Self::$variant => StatusCode::$status,)* }
             }
@@ -100,6 +101,8 @@ refusals! {
     /// HTTP/2 DATA of another length than `content-length`, or another breach that h2 found.
     StreamMalformed => BAD_REQUEST "stream_malformed",
     // HTTP/2 frames.
+    /// The heads of all requests that run on the connection are together too long.
+    LiveHeadsTooLong => REQUEST_HEADER_FIELDS_TOO_LARGE "live_heads_too_long",
     PingFlood => TOO_MANY_REQUESTS "ping_flood",
     SettingsFlood => TOO_MANY_REQUESTS "settings_flood",
     PriorityFlood => TOO_MANY_REQUESTS "priority_flood",

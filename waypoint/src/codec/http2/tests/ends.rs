@@ -2,10 +2,15 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
+use futures_util::FutureExt as _;
+use parking_lot::Mutex;
+use tokio::{io::AsyncWriteExt, sync::oneshot};
 
 use super::*;
-use crate::codec::testing::{DropBell, Endless, Once};
+use crate::codec::{
+    HTTP2_PREFACE,
+    testing::{DropBell, Endless, Once},
+};
 
 /// A server whose journey waits for ever, and what tells of its begin and of its end.
 fn waiting() -> (Rig, oneshot::Receiver<()>, oneshot::Receiver<()>) {
@@ -83,6 +88,78 @@ async fn a_client_that_does_not_read_holds_up_the_body_and_its_stream_is_reset()
     assert!(*taken.lock() <= limit, "{}", taken.lock());
     let error = text(response.body_mut()).await.expect_err("it is cut");
     assert_eq!(error.reason(), Some(Reason::CANCEL));
+}
+
+#[tokio::test]
+async fn a_stream_whose_head_is_too_much_beside_those_that_run_is_refused() {
+    let rig = Rig::start(Setup::default(), |_, _| pending());
+    let mut client = connect(&rig).await;
+    let long = || {
+        let request = Request::get("http://test/").header("x-long", "x".repeat(15 * 1024));
+        request.body(()).expect("a request")
+    };
+    let fit = Setup::default().limits.live_heads_bytes / (15 * 1024 + 38);
+    let mut held = Vec::new();
+    for _ in 0..fit {
+        held.push(send(&mut client, long(), true).await);
+    }
+
+    let (refused, _) = send(&mut client, long(), true).await;
+
+    let error = patiently(refused).await.expect_err("it is refused");
+    assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM));
+    assert_eq!(rig.refused(), [Refusal::LiveHeadsTooLong]);
+    for (mut held, _) in held {
+        assert!((&mut held).now_or_never().is_none(), "the others go on");
+    }
+}
+
+/// A client that allows everything, asks often, and never reads.
+async fn never_reading(rig: &Rig, streams: u8) -> TcpStream {
+    let frame = |kind, flags, stream, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).expect("short");
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let mut bytes = HTTP2_PREFACE.to_vec();
+    // SETTINGS with the largest initial window; WINDOW_UPDATE of the connection by as much.
+    bytes.extend(frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
+    bytes.extend(frame(8, 0, 0, &[0x7f, 0xff, 0, 0]));
+    for stream in (1..).step_by(2).take(usize::from(streams)) {
+        // HEADERS with its end and the stream's: GET / of http://test.
+        bytes.extend(frame(1, 5, stream, b"\x82\x84\x86\x41\x04test"));
+    }
+    let mut client = TcpStream::connect(rig.address).await.expect("the server listens");
+    socket2::SockRef::from(&client).set_recv_buffer_size(16 * 1024).expect("a socket");
+    client.write_all(&bytes).await.expect("the server reads");
+    client
+}
+
+#[tokio::test]
+async fn all_streams_of_a_connection_together_queue_no_more_than_its_bound() {
+    const FRAME_BYTES: usize = 1024;
+    /// What the two kernels may hold besides.
+    const SOCKET_BYTES: usize = 1024 * 1024;
+    let taken: Arc<Mutex<usize>> = Arc::default();
+    let counted = Arc::clone(&taken);
+    let rig = Rig::start(Setup::default(), move |_, _| {
+        let (taken, (bell, _)) = (Arc::clone(&counted), DropBell::new());
+        let frame = Bytes::from(vec![0; FRAME_BYTES]);
+        let body = Body::from_frames(Endless { frame, taken, _bell: bell });
+        async { Response::new(body) }
+    });
+    let limits = Setup::default().limits;
+    let streams = u8::try_from(limits.h2_streams_max).expect("few");
+    let _client = never_reading(&rig, streams).await;
+
+    // Nothing tells that a body is not asked for any more: it has not been for a while.
+    let mut before = 0;
+    while before == 0 || before != *taken.lock() {
+        before = *taken.lock();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    let in_hand = usize::from(streams) * FRAME_BYTES;
+    assert!(before <= limits.send_buffer_bytes + in_hand + SOCKET_BYTES, "{before}");
 }
 
 fn setup_send_share() -> usize {

@@ -1,0 +1,184 @@
+//! What a connection's streams have given to `h2` and `h2` has not written: one bound over all.
+//!
+//! `h2` bounds what one stream may queue, not their sum, and does not tell when it writes. So a
+//! stream takes room here before it gives data, and the frames that leave give the room back. A
+//! reset, in either direction, makes `h2` forget what the stream has queued.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, futures::Notified};
+
+const FRAME_HEADER_BYTES: usize = 9;
+const DATA: u8 = 0;
+const RST_STREAM: u8 = 3;
+
+/// The room of one connection, in bytes of DATA payload. When it is taken, streams wait.
+pub(super) struct Queued {
+    bytes_max: usize,
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: usize,
+    streams: HashMap<u32, usize>,
+}
+
+/// Frame headers found in one direction of a connection.
+pub(super) struct Frames {
+    /// Bytes before the first frame: the preface.
+    skipped: usize,
+    header: [u8; FRAME_HEADER_BYTES],
+    filled: usize,
+    payload_left: usize,
+}
+
+// === impl Queued ===
+
+impl Queued {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, state: Mutex::default(), freed: Notify::new() }
+    }
+
+    /// Resolves when room is given back after this call.
+    pub(super) fn freed(&self) -> Notified<'_> {
+        self.freed.notified()
+    }
+
+    /// Takes up to `wanted` bytes of room for a stream: none where none is left.
+    pub(super) fn take(&self, stream: u32, wanted: usize) -> usize {
+        let mut state = self.state.lock();
+        let taken = wanted.min(self.bytes_max - state.bytes);
+        if 0 < taken {
+            state.bytes += taken;
+            *state.streams.entry(stream).or_default() += taken;
+        }
+        if state.bytes < self.bytes_max {
+            self.freed.notify_one(); // Whoever was told of room passes on what is left of it.
+        }
+        taken
+    }
+
+    /// `h2` has written so much of a stream's data, or forgotten all of it (`None`).
+    fn gone(&self, stream: u32, bytes: Option<usize>) {
+        let mut state = self.state.lock();
+        let Some(queued) = state.streams.get_mut(&stream) else { return };
+        let gone = bytes.unwrap_or(*queued).min(*queued);
+        *queued -= gone;
+        if *queued == 0 {
+            state.streams.remove(&stream);
+        }
+        state.bytes -= gone;
+        drop(state);
+        self.freed.notify_one();
+    }
+
+    /// The stream was reset: nothing of it is queued any more.
+    pub(super) fn forget(&self, stream: u32) {
+        self.gone(stream, None);
+    }
+
+    /// These bytes have left.
+    pub(super) fn written(&self, frames: &mut Frames, bytes: &[u8]) {
+        frames.scan(bytes, |kind, stream, payload| match kind {
+            DATA => self.gone(stream, Some(payload)),
+            RST_STREAM => self.forget(stream),
+            _ => {}
+        });
+    }
+}
+
+// === impl Frames ===
+
+impl Frames {
+    /// Frames behind `skipped` bytes of preface.
+    pub(super) fn behind(skipped: usize) -> Self {
+        Self { skipped, header: [0; FRAME_HEADER_BYTES], filled: 0, payload_left: 0 }
+    }
+
+    /// The streams that frames in these bytes reset.
+    pub(super) fn resets(&mut self, bytes: &[u8], streams: &mut Vec<u32>) {
+        self.scan(bytes, |kind, stream, payload| {
+            if kind == RST_STREAM && 0 < payload && streams.last() != Some(&stream) {
+                streams.push(stream);
+            }
+        });
+    }
+
+    /// Tells of each piece of a payload: the frame's kind, its stream, the piece's length.
+    ///
+    /// # Source
+    ///
+    /// RFC 9113, section 4.1: 24 bits of length, 8 of kind, 8 of flags, 31 of stream.
+    fn scan(&mut self, mut bytes: &[u8], mut found: impl FnMut(u8, u32, usize)) {
+        let preface = self.skipped.min(bytes.len());
+        self.skipped -= preface;
+        bytes = &bytes[preface..];
+        while !bytes.is_empty() {
+            if self.filled < FRAME_HEADER_BYTES {
+                let part = (FRAME_HEADER_BYTES - self.filled).min(bytes.len());
+                self.header[self.filled..self.filled + part].copy_from_slice(&bytes[..part]);
+                self.filled += part;
+                bytes = &bytes[part..];
+                let [high, middle, low, ..] = self.header;
+                self.payload_left = u32::from_be_bytes([0, high, middle, low]) as usize;
+            }
+            if self.filled == FRAME_HEADER_BYTES {
+                let piece = self.payload_left.min(bytes.len());
+                let [_, _, _, kind, _, id @ ..] = self.header;
+                if 0 < piece {
+                    found(kind, u32::from_be_bytes(id) & 0x7fff_ffff, piece);
+                }
+                self.payload_left -= piece;
+                bytes = &bytes[piece..];
+                if self.payload_left == 0 {
+                    self.filled = 0;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, stream: u32, payload: usize) -> Vec<u8> {
+        let length = u32::try_from(payload).expect("short").to_be_bytes();
+        let mut bytes = vec![length[1], length[2], length[3], kind, 0];
+        bytes.extend(stream.to_be_bytes());
+        bytes.resize(FRAME_HEADER_BYTES + payload, 0);
+        bytes
+    }
+
+    #[test]
+    fn what_leaves_gives_its_room_back_however_the_bytes_are_cut() {
+        let bytes = [frame(DATA, 1, 10), frame(1, 3, 7), frame(DATA, 3, 0), frame(DATA, 3, 20)];
+        let bytes = bytes.concat();
+        for cut in 1..bytes.len() {
+            let queued = Queued::new(30);
+            assert_eq!((queued.take(1, 10), queued.take(3, 50), queued.take(5, 1)), (10, 20, 0));
+            let mut frames = Frames::behind(0);
+            for part in bytes.chunks(cut) {
+                queued.written(&mut frames, part);
+            }
+            assert_eq!(queued.take(5, 99), 30, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_reset_gives_back_all_that_its_stream_has_queued() {
+        let queued = Queued::new(30);
+        assert_eq!((queued.take(1, 20), queued.take(3, 20)), (20, 10));
+        queued.written(&mut Frames::behind(0), &frame(RST_STREAM, 1, 4));
+        assert_eq!(queued.take(5, 99), 20);
+
+        let mut resets = Vec::new();
+        let bytes = [vec![0; 24], frame(RST_STREAM, 3, 4), frame(DATA, 1, 5)].concat();
+        let mut frames = Frames::behind(24);
+        bytes.chunks(3).for_each(|part| frames.resets(part, &mut resets));
+        assert_eq!(resets, [3]);
+    }
+}
