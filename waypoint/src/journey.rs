@@ -7,6 +7,7 @@
 //! codec ◄──────────────── filters in reverse ◄──────────────────── response ◄────── upstream
 //! ```
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{Request, Response, request};
@@ -192,7 +193,8 @@ impl Walk<'_> {
         deadlines: Deadlines,
     ) -> Result<Response<Body>, Interruption> {
         let sent = Instant::now();
-        let sending = destination.service.cluster.send(permitted, deadlines);
+        // Pinned here: it is large, and moving it costs.
+        let sending = pin!(destination.service.cluster.send(permitted, deadlines));
         let sent_or_retired = unless(self.chain.retired(), sending).await;
         let answer = match sent_or_retired.ok_or(RequestError::Retired)? {
             Ok(answer) => answer,
