@@ -6,6 +6,7 @@
 mod check;
 pub mod logging;
 
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -203,6 +204,16 @@ pub(crate) fn finish(result: Result<(), app::StartError>) -> ExitCode {
     }
     eprintln!();
     ExitCode::FAILURE
+}
+
+/// Writes to standard output. A reader that has seen enough and left, such as `head`, is no mistake.
+pub(crate) fn say(text: &str) {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("error: standard output: {error}");
+        }
+        _ => {}
+    }
 }
 
 impl RunArgs {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::app::{App, Settings, StartError};
-use crate::cli::{EXIT_USAGE, LogArgs, finish, logging};
+use crate::cli::{EXIT_USAGE, LogArgs, finish, logging, say};
 use token::Issuer;
 use upstreams::Upstreams;
 
@@ -73,7 +73,7 @@ pub(crate) fn main(args: &DemoArgs) -> ExitCode {
         let upstreams = Upstreams::start(&issuer).await.map_err(StartError::Setup)?;
         write(args, &issuer, &upstreams).map_err(StartError::Setup)?;
         let (app, signals) = App::start(settings, log).await?;
-        println!("{}", guide(args, &app.addresses()));
+        say(&format!("{}\n", guide(args, &app.addresses())));
         app.until_signalled(signals).await;
         Ok(())
     }))

@@ -1,6 +1,7 @@
 //! `waypoint check` and `waypoint schema`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,6 +9,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use waypoint_policies::{Note, Problem};
 
+use super::say;
 use crate::resources::Sources;
 
 #[derive(Args)]
@@ -34,7 +36,7 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
     let (problems, notes) = findings(&Sources(args.files.clone()));
     match args.output {
         Output::Text => print_text(&problems, &notes),
-        Output::Json => println!("{:#}", json!({"problems": problems, "notes": notes})),
+        Output::Json => say(&format!("{:#}\n", json!({"problems": problems, "notes": notes}))),
     }
     if problems.iter().any(Problem::is_error) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -51,12 +53,13 @@ fn findings(sources: &Sources) -> (Vec<Problem>, Vec<Note>) {
 }
 
 fn print_text(problems: &[Problem], notes: &[Note]) {
-    print!("{}", waypoint_policies::render(problems));
+    let mut text = waypoint_policies::render(problems);
     for note in notes {
-        println!("note: {}:{}: {}", note.file, note.line, note.message);
+        let _ = writeln!(text, "note: {}:{}: {}", note.file, note.line, note.message);
     }
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
-    println!("{errors} errors, {} warnings", problems.len() - errors);
+    let _ = writeln!(text, "{errors} errors, {} warnings", problems.len() - errors);
+    say(&text);
 }
 
 #[derive(Args)]
@@ -77,14 +80,14 @@ pub(super) fn schema(args: &SchemaArgs) -> ExitCode {
         return write(folder, &schemas);
     }
     let Some(kind) = &args.kind else {
-        println!("{:#}", json!(schemas));
+        say(&format!("{:#}\n", json!(schemas)));
         return ExitCode::SUCCESS;
     };
     let wanted = kind.to_ascii_lowercase();
     let stem = |file: &str| file.split('.').next().unwrap_or(file).to_ascii_lowercase();
     match schemas.iter().find(|(file, _)| stem(file) == wanted) {
         Some((_, schema)) => {
-            println!("{schema:#}");
+            say(&format!("{schema:#}\n"));
             ExitCode::SUCCESS
         }
         None => {

@@ -182,3 +182,17 @@ async fn a_file_that_is_not_there_is_a_mistake() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("/nowhere/all.yaml") && text.contains("cannot be read"), "{text}");
 }
+
+#[test]
+fn a_reader_of_what_is_printed_may_leave_early() {
+    let (_dir, path) = two_files(MISSPELT_FIELD, MISSPELT_KIND);
+    let checked = ["check", "-o", "json", "-f", path.as_str()];
+    for (arguments, code) in [(&["schema", "filter"][..], 0), (&checked[..], 1)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut waypoint = std::process::Command::new(env!("CARGO_BIN_EXE_waypoint"));
+        let output = waypoint.args(arguments).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.as_str()), (Some(code), ""), "{arguments:?}");
+    }
+}
