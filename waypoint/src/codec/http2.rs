@@ -11,6 +11,7 @@
 
 mod body;
 mod connection;
+mod frames;
 mod head;
 mod queued;
 mod scanner;

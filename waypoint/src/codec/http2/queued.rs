@@ -4,14 +4,12 @@
 //! stream takes room here before it gives data, and the frames that leave give the room back. A
 //! reset, in either direction, makes `h2` forget what the stream has queued.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, convert::Infallible};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, futures::Notified};
 
-const FRAME_HEADER_BYTES: usize = 9;
-const DATA: u8 = 0;
-const RST_STREAM: u8 = 3;
+use super::frames::{DATA, Frames, Part, RST_STREAM};
 
 /// The room of one connection, in bytes of DATA payload. When it is taken, streams wait.
 pub(super) struct Queued {
@@ -24,15 +22,6 @@ pub(super) struct Queued {
 struct State {
     bytes: usize,
     streams: HashMap<u32, usize>,
-}
-
-/// Frame headers found in one direction of a connection.
-pub(super) struct Frames {
-    /// Bytes before the first frame: the preface.
-    skipped: usize,
-    header: [u8; FRAME_HEADER_BYTES],
-    filled: usize,
-    payload_left: usize,
 }
 
 // === impl Queued ===
@@ -82,62 +71,14 @@ impl Queued {
 
     /// These bytes have left.
     pub(super) fn written(&self, frames: &mut Frames, bytes: &[u8]) {
-        frames.scan(bytes, |kind, stream, payload| match kind {
-            DATA => self.gone(stream, Some(payload)),
-            RST_STREAM => self.forget(stream),
-            _ => {}
+        let Ok(()) = frames.scan(bytes, |frame, part| {
+            match (frame.kind, part) {
+                (DATA, Part::Payload(payload)) => self.gone(frame.stream, Some(payload.len())),
+                (RST_STREAM, Part::End) => self.forget(frame.stream),
+                _ => {}
+            }
+            Ok::<_, Infallible>(())
         });
-    }
-}
-
-// === impl Frames ===
-
-impl Frames {
-    /// Frames behind `skipped` bytes of preface.
-    pub(super) fn behind(skipped: usize) -> Self {
-        Self { skipped, header: [0; FRAME_HEADER_BYTES], filled: 0, payload_left: 0 }
-    }
-
-    /// The streams that frames in these bytes reset.
-    pub(super) fn resets(&mut self, bytes: &[u8], streams: &mut Vec<u32>) {
-        self.scan(bytes, |kind, stream, payload| {
-            if kind == RST_STREAM && 0 < payload && streams.last() != Some(&stream) {
-                streams.push(stream);
-            }
-        });
-    }
-
-    /// Tells of each piece of a payload: the frame's kind, its stream, the piece's length.
-    ///
-    /// # Source
-    ///
-    /// RFC 9113, section 4.1: 24 bits of length, 8 of kind, 8 of flags, 31 of stream.
-    fn scan(&mut self, mut bytes: &[u8], mut found: impl FnMut(u8, u32, usize)) {
-        let preface = self.skipped.min(bytes.len());
-        self.skipped -= preface;
-        bytes = &bytes[preface..];
-        while !bytes.is_empty() {
-            if self.filled < FRAME_HEADER_BYTES {
-                let part = (FRAME_HEADER_BYTES - self.filled).min(bytes.len());
-                self.header[self.filled..self.filled + part].copy_from_slice(&bytes[..part]);
-                self.filled += part;
-                bytes = &bytes[part..];
-                let [high, middle, low, ..] = self.header;
-                self.payload_left = u32::from_be_bytes([0, high, middle, low]) as usize;
-            }
-            if self.filled == FRAME_HEADER_BYTES {
-                let piece = self.payload_left.min(bytes.len());
-                let [_, _, _, kind, _, id @ ..] = self.header;
-                if 0 < piece {
-                    found(kind, u32::from_be_bytes(id) & 0x7fff_ffff, piece);
-                }
-                self.payload_left -= piece;
-                bytes = &bytes[piece..];
-                if self.payload_left == 0 {
-                    self.filled = 0;
-                }
-            }
-        }
     }
 }
 
@@ -149,7 +90,7 @@ mod tests {
         let length = u32::try_from(payload).expect("short").to_be_bytes();
         let mut bytes = vec![length[1], length[2], length[3], kind, 0];
         bytes.extend(stream.to_be_bytes());
-        bytes.resize(FRAME_HEADER_BYTES + payload, 0);
+        bytes.resize(9 + payload, 0);
         bytes
     }
 
@@ -160,7 +101,7 @@ mod tests {
         for cut in 1..bytes.len() {
             let queued = Queued::new(30);
             assert_eq!((queued.take(1, 10), queued.take(3, 50), queued.take(5, 1)), (10, 20, 0));
-            let mut frames = Frames::behind(0);
+            let mut frames = Frames::of_server();
             for part in bytes.chunks(cut) {
                 queued.written(&mut frames, part);
             }
@@ -172,13 +113,9 @@ mod tests {
     fn a_reset_gives_back_all_that_its_stream_has_queued() {
         let queued = Queued::new(30);
         assert_eq!((queued.take(1, 20), queued.take(3, 20)), (20, 10));
-        queued.written(&mut Frames::behind(0), &frame(RST_STREAM, 1, 4));
+        queued.written(&mut Frames::of_server(), &frame(RST_STREAM, 1, 4));
         assert_eq!(queued.take(5, 99), 20);
-
-        let mut resets = Vec::new();
-        let bytes = [vec![0; 24], frame(RST_STREAM, 3, 4), frame(DATA, 1, 5)].concat();
-        let mut frames = Frames::behind(24);
-        bytes.chunks(3).for_each(|part| frames.resets(part, &mut resets));
-        assert_eq!(resets, [3]);
+        queued.forget(3);
+        assert_eq!(queued.take(7, 99), 10);
     }
 }

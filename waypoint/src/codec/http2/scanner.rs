@@ -18,8 +18,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::queued::{Frames, Queued};
-use crate::codec::{HTTP2_PREFACE, Refusal, idle::Stall};
+use super::{
+    frames::{
+        ACK, CONTINUATION, END_HEADERS, Frame, Frames, HEADERS, PING, PRIORITY, Part, RST_STREAM,
+        SETTINGS, WINDOW_UPDATE,
+    },
+    queued::Queued,
+};
+use crate::codec::{Refusal, idle::Stall};
 
 #[cfg(test)]
 mod tests;
@@ -40,40 +46,23 @@ const RESETS_MAX: u32 = 100;
 /// CONTINUATION frames of one head.
 const CONTINUATIONS_MAX: u32 = 8;
 
-const FRAME_HEADER_BYTES: usize = 9;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const ACK: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
-
-/// Reads frame headers out of a stream of bytes.
+/// Finds the first breach in what a client sends.
 #[derive(Debug)]
 pub(super) struct Scanner {
-    at: At,
+    frames: Frames,
+    seen: Seen,
+}
+
+/// What the frames so far come to.
+#[derive(Debug)]
+struct Seen {
     counts: Counts,
     /// CONTINUATION frames of the head that is being received, if one is.
     head: Option<u32>,
-}
-
-/// Where in the stream the next byte stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    Preface { left: usize },
-    Header { bytes: [u8; FRAME_HEADER_BYTES], filled: usize },
-    Payload { frame: Frame, left: usize },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    /// Whether every byte of the payload so far is zero.
+    /// Whether every byte of the current frame's payload so far is zero.
     zero: bool,
+    /// Streams that were reset since this was last asked for.
+    resets: Vec<u32>,
 }
 
 /// Frames in the current period.
@@ -92,55 +81,39 @@ struct Counts {
 
 impl Scanner {
     pub(super) fn new(now: Instant) -> Self {
-        let at = At::Preface { left: HTTP2_PREFACE.len() };
-        Self { at, counts: Counts::new(now), head: None }
+        let seen = Seen { counts: Counts::new(now), head: None, zero: true, resets: Vec::new() };
+        Self { frames: Frames::of_client(), seen }
     }
 
     /// Reads the next bytes of the stream.
-    pub(super) fn scan(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Refusal> {
-        while !bytes.is_empty() {
-            match &mut self.at {
-                At::Preface { left } => {
-                    let skipped = bytes.len().min(*left);
-                    *left -= skipped;
-                    bytes.advance(skipped);
-                    if *left == 0 {
-                        self.at = At::HEADER;
-                    }
-                }
-                At::Header { bytes: header, filled } => {
-                    header[*filled] = bytes.get_u8();
-                    *filled += 1;
-                    if *filled == FRAME_HEADER_BYTES {
-                        let [high, middle, low, kind, flags, ..] = *header;
-                        let left = u32::from_be_bytes([0, high, middle, low]) as usize;
-                        let frame = Frame { kind, flags, zero: true };
-                        self.begun(frame)?;
-                        self.at = At::Payload { frame, left };
-                    }
-                }
-                At::Payload { frame, left } => {
-                    let payload = bytes.len().min(*left);
-                    frame.zero &= bytes[..payload].iter().all(|byte| *byte == 0);
-                    *left -= payload;
-                    bytes.advance(payload);
-                }
+    pub(super) fn scan(&mut self, bytes: &[u8], now: Instant) -> Result<(), Refusal> {
+        let Self { frames, seen } = self;
+        frames.scan(bytes, |frame, part| match part {
+            Part::Begin => seen.begun(frame),
+            Part::Payload(payload) => {
+                seen.zero &= payload.iter().all(|byte| *byte == 0);
+                Ok(())
             }
-            // Also right after its header: a frame may have no payload.
-            if let At::Payload { frame, left: 0 } = self.at {
-                self.ended(frame, now)?;
-                self.at = At::HEADER;
-            }
-        }
-        Ok(())
+            Part::End => seen.ended(frame, now),
+        })
     }
 
     /// Whether a head has begun and not ended.
     pub(super) fn in_head(&self) -> bool {
-        self.head.is_some()
+        self.seen.head.is_some()
     }
 
+    /// Takes the streams that the client has reset since the last call.
+    fn resets(&mut self) -> impl Iterator<Item = u32> {
+        self.seen.resets.drain(..)
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
     fn begun(&mut self, frame: Frame) -> Result<(), Refusal> {
+        self.zero = true;
         match (frame.kind, &mut self.head) {
             (HEADERS, head) => *head = Some(0),
             (CONTINUATION, Some(continuations)) => {
@@ -158,14 +131,11 @@ impl Scanner {
         if matches!(frame.kind, HEADERS | CONTINUATION) && frame.flags & END_HEADERS != 0 {
             self.head = None;
         }
-        self.counts.count(frame, now)
+        if frame.kind == RST_STREAM {
+            self.resets.push(frame.stream);
+        }
+        self.counts.count(frame, self.zero, now)
     }
-}
-
-// === impl At ===
-
-impl At {
-    const HEADER: Self = Self::Header { bytes: [0; FRAME_HEADER_BYTES], filled: 0 };
 }
 
 // === impl Counts ===
@@ -176,7 +146,7 @@ impl Counts {
         Self { since, pings, settings, priorities, empty_window_updates, resets, heads }
     }
 
-    fn count(&mut self, frame: Frame, now: Instant) -> Result<(), Refusal> {
+    fn count(&mut self, frame: Frame, zero: bool, now: Instant) -> Result<(), Refusal> {
         if PERIOD <= now - self.since {
             *self = Self::new(now);
         }
@@ -185,7 +155,7 @@ impl Counts {
             PING if !acknowledges => (&mut self.pings, PINGS_MAX, Refusal::PingFlood),
             SETTINGS if !acknowledges => (&mut self.settings, SETTINGS_MAX, Refusal::SettingsFlood),
             PRIORITY => (&mut self.priorities, PRIORITIES_MAX, Refusal::PriorityFlood),
-            WINDOW_UPDATE if frame.zero => (
+            WINDOW_UPDATE if zero => (
                 &mut self.empty_window_updates,
                 EMPTY_WINDOW_UPDATES_MAX,
                 Refusal::WindowUpdateFlood,
@@ -212,11 +182,7 @@ pub(super) struct Scanned<T> {
     stall: Stall,
     breach: Breach,
     queued: Arc<Queued>,
-    incoming: Frames,
     outgoing: Frames,
-    /// Streams that were reset by what was read last. `h2` reads again only when it has acted on all
-    /// of it: no stream can queue data unseen between the two.
-    resets: Vec<u32>,
 }
 
 /// The first breach of a connection, for its owner.
@@ -249,9 +215,7 @@ impl<T> Scanned<T> {
             stall: Stall::new(),
             breach: breach.clone(),
             queued,
-            incoming: Frames::behind(HTTP2_PREFACE.len()),
-            outgoing: Frames::behind(0),
-            resets: Vec::new(),
+            outgoing: Frames::of_server(),
         };
         (scanned, breach)
     }
@@ -270,7 +234,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Scanned<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        for stream in this.resets.drain(..) {
+        // `h2` reads again only when it has acted on all that it read: it has dropped what these
+        // streams had queued, and they can queue nothing more.
+        for stream in this.scanner.resets() {
             this.queued.forget(stream);
         }
         let begin = buffer.filled().len();
@@ -286,9 +252,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Scanned<T> {
             ready!(this.stall.poll_expired(cx, this.head_timeout));
             return this.breached(Refusal::HeadTimeout);
         }
-        let read = &buffer.filled()[begin..];
-        this.incoming.resets(read, &mut this.resets);
-        let scanned = this.scanner.scan(read, Instant::now());
+        let scanned = this.scanner.scan(&buffer.filled()[begin..], Instant::now());
         // A head's time runs from its first byte on: more bytes of it are no progress.
         if !this.scanner.in_head() {
             this.stall.progress();

@@ -144,10 +144,7 @@ async fn answer<J: Journey>(
 
 /// Removes what HTTP/2 does not have and adds `content-length` and `date`.
 fn finish_head(headers: &mut HeaderMap, status: StatusCode, sending: Sending) {
-    let specific = headers.keys().filter(|name| hygiene::is_connection_specific(name));
-    for name in specific.cloned().collect::<Vec<_>>() {
-        headers.remove(name);
-    }
+    hygiene::remove_connection_specific(headers);
     match sending {
         Sending::Length(length) if 0 < length => {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));

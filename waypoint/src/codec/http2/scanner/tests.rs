@@ -1,4 +1,5 @@
 use super::*;
+use crate::codec::HTTP2_PREFACE;
 use tokio::time::advance;
 
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
