@@ -22,7 +22,7 @@ impl Open {
         if !created && !core.hooks.log {
             return;
         }
-        if end(&mut guard, &context).await == Ok(Done::Later) {
+        if put_off(&mut guard, &context).await {
             drop(guard);
             let _ = tokio::time::timeout(DONE_WAIT_MAX, context.done.notified()).await;
             guard = place.vm().lock().await;
@@ -38,26 +38,19 @@ impl Open {
     }
 }
 
-/// The guest is asked whether the context is done, or still at work.
-#[derive(Debug, PartialEq, Eq)]
-enum Done {
-    Now,
-    Later,
-}
-
-async fn end(guard: &mut Guard, context: &Arc<Context>) -> Result<Done, Stopped> {
-    ensure_created(guard, context).await.map_err(|_| Stopped)?;
+/// Makes the last callbacks; whether the guest puts its end off, and with it `on_delete`. A guest that
+/// is gone puts nothing off.
+async fn put_off(guard: &mut Guard, context: &Arc<Context>) -> bool {
+    if ensure_created(guard, context).await.is_err() {
+        return false;
+    }
     let call = ending("proxy_on_log, proxy_on_done, proxy_on_delete", context);
-    let done = guard.call(|e| e.end.as_ref(), context.id, call).await.map_err(|_| Stopped)?;
-    let later = done == Some(0);
+    let done = guard.call(|exports| exports.end.as_ref(), context.id, call).await;
+    let later = matches!(done, Ok(Some(0)));
     context.state.lock().done_pending = later;
     guard.settle();
-    Ok(if later { Done::Later } else { Done::Now })
+    later
 }
-
-/// The VM ended meanwhile.
-#[derive(Debug, PartialEq, Eq)]
-struct Stopped;
 
 fn ending(name: &'static str, context: &Arc<Context>) -> Call {
     Call { name, kind: Kind::Ending, stream: Some(Arc::clone(context)) }
