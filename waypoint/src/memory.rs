@@ -2,7 +2,7 @@
 //!
 //! Every buffer has a bound of its own, but their sum over all connections has not. A sampler reads
 //! what the process has resident; from [`SHED_PERCENT`] of the budget on, each new request is answered
-//! 503 before anything of it is read or routed. Running ones go on.
+//! 503 before its body is read or a route chosen. Running ones go on.
 //!
 //! # Source
 //!
@@ -58,7 +58,7 @@ impl MemoryBudget {
         let (Some(budget), Some(resident)) = (self.bytes, resident_bytes()) else { return };
         let short = budget / 100 * SHED_PERCENT <= resident;
         if short && !self.short.swap(true, Ordering::Relaxed) {
-            tracing::warn!(resident, budget, "out of memory: new requests are shed");
+            tracing::warn!(resident, budget, "near the memory budget: new requests are shed");
         } else if !short && self.short.swap(false, Ordering::Relaxed) {
             tracing::info!(resident, budget, "memory is free again");
         }
