@@ -90,13 +90,13 @@ impl codec::Journey for Journey {
             Ok((destination, answer)) => {
                 record.details = "via_upstream";
                 let answer = chain.response(edited(answer, &destination), &mut record).await;
-                finish(answer, record, chain)
+                finish(answer, record, chain, response::Answerer::Upstream)
             }
             Err(interruption) => {
                 record.interrupted(&interruption);
                 let answer = response::of_interruption(interruption, grpc);
                 let answer = chain.response(answer, &mut record).await;
-                finish(answer, record, chain)
+                finish(answer, record, chain, response::Answerer::Waypoint)
             }
         }
     }
@@ -239,14 +239,19 @@ fn edited(mut answer: Response<Body>, destination: &Destination) -> Response<Bod
 fn refuse(error: &RequestError, grpc: bool, mut record: Record, chain: Chain) -> Response<Body> {
     let outcome = error.outcome();
     record.failed(&outcome);
-    finish(response::of_error(error, grpc), record, chain)
+    finish(response::of_error(error, grpc), record, chain, response::Answerer::Waypoint)
 }
 
-fn finish(answer: Response<Body>, mut record: Record, chain: Chain) -> Response<Body> {
+fn finish(
+    answer: Response<Body>,
+    mut record: Record,
+    chain: Chain,
+    answerer: response::Answerer,
+) -> Response<Body> {
     let (parts, body) = answer.into_parts();
     record.head(&parts);
     if http_body::Body::is_end_stream(&body) || !record.expects_body() {
         record.complete();
     }
-    response::recorded(Response::from_parts(parts, body), record, chain)
+    response::recorded(Response::from_parts(parts, body), record, chain, answerer)
 }

@@ -126,20 +126,35 @@ fn status(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
+/// Who made an answer. An endpoint's may go on for ever and is cut when a generation that it keeps
+/// alive is retired; one of our own is short and always goes out whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answerer {
+    Upstream,
+    Waypoint,
+}
+
 /// Attaches the record and the filter contexts to a response's body: both end with it.
 ///
 /// An upgraded connection leaves the filters behind: their contexts end here.
-pub fn recorded(response: Response<Body>, record: Record, mut chain: Chain) -> Response<Body> {
+pub fn recorded(
+    response: Response<Body>,
+    record: Record,
+    mut chain: Chain,
+    answerer: Answerer,
+) -> Response<Body> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         chain.end_contexts();
     }
-    response.map(|body| Body::wrap(RecordedBody { body, record, retirement: None, chain }))
+    response
+        .map(|body| Body::wrap(RecordedBody { body, record, answerer, retirement: None, chain }))
 }
 
 /// A response body that carries its request's record and filter contexts to its end.
 struct RecordedBody {
     body: Body,
     record: Record,
+    answerer: Answerer,
     /// Resolves when a generation of the chain is retired; made when the body first has nothing.
     retirement: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Held so that the contexts end after the last byte.
@@ -186,6 +201,9 @@ impl http_body::Body for RecordedBody {
 impl RecordedBody {
     /// Polled only while the body has nothing: a stream that moves pays nothing for it.
     fn poll_retired(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.answerer == Answerer::Waypoint {
+            return Poll::Pending;
+        }
         let waiting = self.retirement.get_or_insert_with(|| Box::pin(self.chain.retired()));
         waiting.as_mut().poll(context)
     }

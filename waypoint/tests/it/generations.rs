@@ -94,7 +94,7 @@ async fn streams_that_never_end_are_ended_when_too_many_generations_live() {
 }
 
 /// An origin that never answers, and says when it has read a request's head.
-async fn silent() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+pub(crate) async fn silent() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (read, heads) = mpsc::unbounded_channel();

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::client::{Raw, becomes, failures, get_with, status, values};
+use crate::generations::silent;
 use crate::guests::{Guest, burn, harmful, signing};
 use crate::harness::{PATIENCE, Waypoint, filter, gateway_to, get, request, send_http1, service};
 use crate::origin::{Origin, Speaks};
@@ -64,9 +65,9 @@ async fn streams_past_what_the_vms_may_serve_get_the_failure_policy() {
 
 #[tokio::test]
 async fn a_vm_serves_as_many_streams_as_it_may_before_another_one_starts() {
-    let (dir, origin) = (TempDir::new().unwrap(), Origin::named(Speaks::Http1, "it").await);
+    let (dir, (origin, mut heads)) = (TempDir::new().unwrap(), silent().await);
     let resources = gateway_to("origin")
-        + &service("origin", "http", origin.address)
+        + &service("origin", "http", origin)
         + &filter(
             "two",
             &signing("two").write(dir.path(), "two"),
@@ -76,6 +77,8 @@ async fn a_vm_serves_as_many_streams_as_it_may_before_another_one_starts() {
     let mut clients = Vec::new();
     for (streams, vms) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
         clients.push(open(&waypoint, "two", streams).await);
+        // The head has passed the filter: its VM is free again.
+        heads.recv().await.unwrap();
         assert_eq!(waypoint.filter("default/two").await["vms"], vms, "{streams} streams");
     }
 }
