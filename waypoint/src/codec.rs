@@ -38,7 +38,8 @@ use tokio::{
 
 pub use self::{
     body::{Body, BodyError},
-    hygiene::{EncodedSlashes, Refusal, remove_connection_specific},
+    http1::client::{Remains, Wire, WireError},
+    hygiene::{EncodedSlashes, Refusal, remove_connection_specific, unite_content_lengths},
     io::{Io, Socket},
 };
 use crate::drain::{Closing, Tasks, unless};

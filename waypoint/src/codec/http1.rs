@@ -1,4 +1,4 @@
-//! HTTP/1.1 and HTTP/1.0 towards the client.
+//! HTTP/1.1 and HTTP/1.0: towards the client here, towards an endpoint in [`client`].
 //!
 //! One task drives a connection: it reads a head, calls the journey, writes the answer, and reads
 //! the next head. Requests that a client sends ahead wait in the kernel and are answered in order.
@@ -17,10 +17,12 @@
 
 mod answer;
 mod body;
+pub(super) mod client;
 mod connection;
 mod decode;
 mod encode;
 mod head;
+mod outbox;
 mod reader;
 mod tunnel;
 mod writer;

@@ -12,21 +12,26 @@ mod path;
 mod refusal;
 mod target;
 
-pub(super) use self::{
-    framing::{CHUNK_LINE_BYTES_MAX, Framing, chunk_line, content_length, request_framing},
-    head::{HeadScan, diagnose, field_name, whole_lines},
-    headers::{
-        expects_continue, is_connection_specific, is_forbidden_trailer, join_cookies,
-        refuse_connection_specific, take_hop, trailer_fields,
-    },
-    host::{authority_of, host_field},
-    target::{request_uri, target, to_authority, to_path},
-};
 pub use self::{
+    framing::unite_content_lengths,
     headers::remove_connection_specific,
     host::authority,
     path::{EncodedSlashes, normalise_path},
     refusal::Refusal,
+};
+pub(super) use self::{
+    framing::{
+        CHUNK_LINE_BYTES_MAX, Framing, chunk_line, content_length, request_framing,
+        transfer_encoding,
+    },
+    head::{HeadLimits, HeadScan, diagnose, field_name, whole_lines},
+    headers::{
+        expects_continue, is_connection_specific, is_forbidden_trailer, join_cookies,
+        refuse_connection_specific, remove_forbidden_trailers, says_close, take_hop,
+        trailer_fields,
+    },
+    host::{authority_of, host_field},
+    target::{request_uri, target, to_authority, to_path},
 };
 
 /// The most fields that any configuration may allow in one head.

@@ -49,6 +49,12 @@ impl Socket {
         }
     }
 
+    /// Tells the peer that nothing more comes.
+    pub(super) fn end(&self) {
+        // Nothing to do about a failure: then the peer is gone.
+        let _ = SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write);
+    }
+
     /// Makes the close that follows a reset, so that a cut answer cannot look complete.
     pub(super) fn reset_on_close(&self) {
         // Nothing to do about a failure: the connection closes either way.

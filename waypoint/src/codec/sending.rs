@@ -1,6 +1,6 @@
-//! How an answer's body is sent, on either protocol.
+//! How a message's body is sent.
 
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version, header::CONTENT_LENGTH};
 use http_body::Body as _;
 
 use super::{Body, hygiene};
@@ -8,10 +8,10 @@ use super::{Body, hygiene};
 #[cfg(test)]
 mod tests;
 
-/// How an answer's body is sent.
+/// How a message's body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sending {
-    /// The head is the whole answer.
+    /// The head is the whole message.
     Nothing,
     Length(u64),
     /// The protocol marks the end.
@@ -50,6 +50,19 @@ impl Sending {
         }
     }
 
+    /// Decides for a request to an endpoint of HTTP/1.1. The length is the body's, whatever the head
+    /// declares: a filter may have changed it.
+    pub(super) fn of_request(method: &Method, headers: &HeaderMap, body: &Body) -> Self {
+        let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+        match length {
+            Some(0) if !expects_body(method) && !headers.contains_key(CONTENT_LENGTH) => {
+                Self::Nothing
+            }
+            Some(length) => Self::Length(length),
+            None => Self::Open,
+        }
+    }
+
     pub(super) fn remainder(self) -> Remainder {
         Remainder(match self {
             Self::Nothing => Some(0),
@@ -57,6 +70,14 @@ impl Sending {
             Self::Open | Self::UntilClose => None,
         })
     }
+}
+
+/// Methods whose request says so when it has no body (RFC 9110, 8.6).
+fn expects_body(method: &Method) -> bool {
+    !matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE
+    )
 }
 
 fn may_have_body(status: StatusCode) -> bool {

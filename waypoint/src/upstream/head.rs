@@ -1,8 +1,7 @@
-//! Request heads as an endpoint must get them, response heads as downstream may get them.
+//! Request heads as an endpoint must get them, response heads as downstream may get them. What
+//! HTTP/1 needs of its own, the codec writes and reads.
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
@@ -20,36 +19,20 @@ pub(super) fn prepare(
     // The codec removed the caller's; a filter may have set them again.
     remove_connection_specific(request.headers_mut());
     match protocol {
-        Protocol::Http1 => prepare_http1(request, upgrade)?,
+        Protocol::Http1 => check_http1(request, upgrade)?,
         Protocol::Http2 if upgrade => return Err(UpstreamError::UpgradeUnsupported),
         Protocol::Http2 => prepare_http2(request)?,
     }
     Ok(upgrade)
 }
 
-/// Origin form and `host`, the body's framing, and what this hop says to the next.
-fn prepare_http1(request: &mut Request<Body>, upgrade: bool) -> Result<(), UpstreamError> {
-    *request.version_mut() = Version::HTTP_11;
-    if let Some(authority) = request.uri().authority() {
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| NO_AUTHORITY)?;
-        request.headers_mut().insert(HOST, host);
-        *request.uri_mut() = Uri::from(path(request.uri()));
-    } else if !request.headers().contains_key(HOST) {
+/// Passes what can be written: an authority is known, and nothing follows an upgrade's head.
+fn check_http1(request: &Request<Body>, upgrade: bool) -> Result<(), UpstreamError> {
+    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
         return Err(NO_AUTHORITY);
     }
-    declare_length(request);
-    let headers = request.headers_mut();
-    if upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    } else if headers.contains_key(TE) {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
-    }
-    if !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH) {
-        // hyper would send a GET's body of unknown length as none.
-        let chunked = HeaderValue::from_static("chunked");
-        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+    if upgrade && !request.body().is_end_stream() {
+        return Err(UpstreamError::InvalidRequest { reason: "an upgrade has a body" });
     }
     Ok(())
 }
@@ -118,12 +101,7 @@ pub(super) fn copy(request: &Request<Body>) -> Request<Body> {
 }
 
 /// Removes what concerned the hop to the endpoint only.
-///
-/// # Errors
-///
-/// Framing that a second reader could read another way: a transfer coding besides chunked,
-/// lengths that differ.
-pub(super) fn clean_response(headers: &mut HeaderMap) -> Result<(), UpstreamError> {
+pub(super) fn clean_response(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -135,47 +113,12 @@ pub(super) fn clean_response(headers: &mut HeaderMap) -> Result<(), UpstreamErro
     for name in listed {
         headers.remove(name);
     }
-    if let Some(coding) = headers.get(TRANSFER_ENCODING) {
-        let alone = headers.get_all(TRANSFER_ENCODING).iter().count() == 1;
-        if !alone || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            return Err(malformed("a transfer coding besides chunked"));
-        }
-        headers.remove(CONTENT_LENGTH);
-    }
     remove_connection_specific(headers);
-    unite_lengths(headers)
-}
-
-/// The length that a cleaned head declares.
-pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH).and_then(parse_length)
 }
 
 /// Options of a connection that are no header names, or those of headers that go anyway.
 fn is_own(option: &[u8]) -> bool {
     option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
-}
-
-/// Leaves one `content-length`, as digits.
-fn unite_lengths(headers: &mut HeaderMap) -> Result<(), UpstreamError> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let length = match (lengths.next().map(parse_length), lengths.next()) {
-        (None, _) | (Some(Some(_)), None) => return Ok(()),
-        _ => united_length(headers).ok_or_else(|| malformed("lengths that differ"))?,
-    };
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    Ok(())
-}
-
-/// The one length that all values and list items say.
-fn united_length(headers: &HeaderMap) -> Option<u64> {
-    let mut items = headers
-        .get_all(CONTENT_LENGTH)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(|item| digits(item.trim_ascii()));
-    let first = items.next()??;
-    items.all(|item| item == Some(first)).then_some(first)
 }
 
 fn parse_length(value: &HeaderValue) -> Option<u64> {
@@ -185,8 +128,4 @@ fn parse_length(value: &HeaderValue) -> Option<u64> {
 fn digits(bytes: &[u8]) -> Option<u64> {
     let digits = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(bytes).ok().filter(|_| digits)?.parse().ok()
-}
-
-fn malformed(reason: &'static str) -> UpstreamError {
-    UpstreamError::MalformedResponse { source: reason.into() }
 }

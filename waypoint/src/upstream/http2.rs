@@ -26,6 +26,7 @@ use super::pool::StreamLease;
 use super::retry::{self, Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, head};
 use crate::codec::body::{Body, BodyError};
+use crate::codec::unite_content_lengths;
 use upload::Upload;
 
 /// What the endpoint may send ahead on one stream. A reader that takes nothing holds this much.
@@ -137,8 +138,9 @@ fn receive(
     plan: &Plan,
 ) -> Result<Response<Body>, UpstreamError> {
     let (mut parts, stream) = response.into_parts();
-    head::clean_response(&mut parts.headers)?;
-    let length = head::length(&parts.headers);
+    head::clean_response(&mut parts.headers);
+    let length = unite_content_lengths(&mut parts.headers)
+        .map_err(|refusal| UpstreamError::MalformedResponse { source: refusal.into() })?;
     Ok(Response::from_parts(parts, body::receive(stream, length, held, &plan.deadlines)))
 }
 

@@ -113,5 +113,10 @@ async fn next_frame(
             .await?
         }
     };
-    frame.transpose().map_err(|_| CutShort)
+    let frame = frame.transpose();
+    if frame.is_err() {
+        // What came before goes out: a cut answer is told from none.
+        writer.flush().await?;
+    }
+    frame.map_err(|_| CutShort)
 }

@@ -17,7 +17,7 @@ use super::{
     decode::{Decoder, Piece},
     reader::{BODY_READ_BYTES, Reader},
 };
-use crate::codec::{BodyError, Refusal, idle::Stall};
+use crate::codec::{BodyError, Refusal, hygiene, idle::Stall};
 
 /// A request's body that is still on the connection.
 pub(in crate::codec) struct RequestBody {
@@ -86,7 +86,10 @@ impl RequestBody {
         let frame = loop {
             match source.decoder.decode(&mut source.reader.buffer) {
                 Ok(Piece::Data(data)) => break Some(Frame::data(data)),
-                Ok(Piece::Trailers(trailers)) => break Some(Frame::trailers(trailers)),
+                Ok(Piece::Trailers(trailers)) => match hygiene::trailer_fields(&trailers) {
+                    Ok(()) => break Some(Frame::trailers(trailers)),
+                    Err(refusal) => return self.fail(Failed::Malformed(refusal)),
+                },
                 Ok(Piece::End) => break None,
                 Ok(Piece::More) => {}
                 Err(refusal) => return self.fail(Failed::Malformed(refusal)),

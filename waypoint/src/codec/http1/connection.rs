@@ -23,7 +23,7 @@ use super::{
 };
 use crate::codec::{
     Body, Connection, Io, Journey, Refusal, Socket, Tunnel, TunnelIo, Upgrade,
-    hygiene::{Framing, HeadScan},
+    hygiene::{Framing, HeadLimits, HeadScan},
     idle::Stall,
     sending::Sending,
 };
@@ -122,7 +122,8 @@ impl<J: Journey> Http1<J> {
         self.stall.progress();
         loop {
             let Some(reader) = &mut self.reader else { return Arrival::Nothing };
-            let bounds = match scan.advance(&reader.buffer, &self.connection.limits) {
+            let limits = HeadLimits::from(&self.connection.limits);
+            let bounds = match scan.advance(&reader.buffer, &limits) {
                 Ok(bounds) => bounds,
                 Err(refusal) => return Arrival::Refused(refusal),
             };

@@ -3,17 +3,15 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::codec::hygiene::{
-    CHUNK_LINE_BYTES_MAX, Framing, Refusal, chunk_line, trailer_fields, whole_lines,
-};
+use crate::codec::hygiene::{CHUNK_LINE_BYTES_MAX, Framing, Refusal, chunk_line, whole_lines};
 
 #[cfg(test)]
 mod tests;
 
-/// All trailers of a request, in bytes. Past it the body is refused.
+/// All trailers of a message, in bytes. Past it the body is refused.
 const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
-/// All trailers of a request, in fields. Past it the body is refused.
+/// All trailers of a message, in fields. Past it the body is refused.
 const TRAILER_FIELDS_MAX: usize = 64;
 
 /// Where in a body the reader stands.
@@ -38,6 +36,7 @@ pub(super) enum Decoder {
 #[derive(Debug, PartialEq)]
 pub(super) enum Piece {
     Data(Bytes),
+    /// Which fields may stand there, the message's receiver knows.
     Trailers(HeaderMap),
     End,
     /// Nothing until more bytes are read.
@@ -159,6 +158,5 @@ fn trailer_map(block: &Bytes) -> Result<HeaderMap, Refusal> {
         };
         trailers.append(name, value);
     }
-    trailer_fields(&trailers)?;
     Ok(trailers)
 }

@@ -1,8 +1,8 @@
-//! From an answer to the bytes of its head.
+//! From an answer or a request to the bytes of its head.
 
 use std::io::Write;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 
 use crate::codec::{Refusal, date::date, hygiene, sending::Sending};
 
@@ -43,11 +43,7 @@ pub(super) fn head(
             field(out, name, value);
         }
     }
-    match sending {
-        Sending::Length(length) => write(out, format_args!("content-length: {length}\r\n")),
-        Sending::Open => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Sending::Nothing | Sending::UntilClose => {}
-    }
+    framing(out, sending);
     if !headers.contains_key(header::DATE) && !status.is_informational() {
         out.extend_from_slice(b"date: ");
         out.extend_from_slice(&date());
@@ -58,6 +54,41 @@ pub(super) fn head(
         Afterwards::StaysAsAsked => b"connection: keep-alive\r\n\r\n",
         Afterwards::Closes => b"connection: close\r\n\r\n",
         Afterwards::Switches => b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    });
+}
+
+/// Writes a request's line and fields, those of this hop added. The target has no authority: that is
+/// the `host`, if there is one.
+pub(super) fn request_head<B>(
+    out: &mut Vec<u8>,
+    request: &Request<B>,
+    sending: Sending,
+    upgrade: bool,
+) {
+    let (uri, headers) = (request.uri(), request.headers());
+    out.extend_from_slice(request.method().as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if let Some(authority) = uri.authority() {
+        out.extend_from_slice(b"host: ");
+        out.extend_from_slice(authority.as_str().as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    for (name, value) in headers {
+        let skipped = hygiene::is_connection_specific(name)
+            || name == header::CONTENT_LENGTH
+            || name == header::TE
+            || (name == header::HOST && uri.authority().is_some());
+        if !skipped {
+            field(out, name, value);
+        }
+    }
+    framing(out, sending);
+    out.extend_from_slice(match (upgrade, headers.contains_key(header::TE)) {
+        (true, _) => b"connection: upgrade\r\nupgrade: websocket\r\n\r\n".as_slice(),
+        (false, true) => b"te: trailers\r\nconnection: te\r\n\r\n",
+        (false, false) => b"\r\n",
     });
 }
 
@@ -85,6 +116,14 @@ pub(super) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
         }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn framing(out: &mut Vec<u8>, sending: Sending) {
+    match sending {
+        Sending::Length(length) => write(out, format_args!("content-length: {length}\r\n")),
+        Sending::Open => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Sending::Nothing | Sending::UntilClose => {}
+    }
 }
 
 fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {

@@ -46,6 +46,7 @@ pub(super) fn parse(head: &Bytes, encrypted: bool, limits: &CodecLimits) -> Resu
     }
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::MethodMalformed)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    parsed.headers.iter().try_for_each(|field| hygiene::field_name(field.name.as_bytes()))?;
     let headers = header_map(head, parsed.headers)?;
     let framing = hygiene::request_framing(version, &headers)?;
     let host = host(version, parsed.headers)?;
@@ -53,11 +54,13 @@ pub(super) fn parse(head: &Bytes, encrypted: bool, limits: &CodecLimits) -> Resu
     into_request(method, uri, version, headers, framing)
 }
 
-fn header_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Refusal> {
+pub(super) fn header_map(
+    head: &Bytes,
+    fields: &[httparse::Header<'_>],
+) -> Result<HeaderMap, Refusal> {
     // Room for what later stages add.
     let mut headers = HeaderMap::with_capacity(fields.len() + 4);
     for field in fields {
-        hygiene::field_name(field.name.as_bytes())?;
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| Refusal::FieldNameMalformed)?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))

@@ -34,12 +34,7 @@ impl Reader {
         cx: &mut Context<'_>,
         read_bytes: usize,
     ) -> Poll<io::Result<usize>> {
-        if self.buffer.capacity() - self.buffer.len() < ROOM_BYTES_MIN {
-            self.buffer.reserve(read_bytes);
-        }
-        // A read that is pending has taken nothing, so its future need not be kept.
-        let read = pin!(self.io.read_buf(&mut self.buffer));
-        Poll::Ready(ready!(read.poll(cx)))
+        poll_fill(&mut self.io, &mut self.buffer, cx, read_bytes)
     }
 
     /// Gives back the memory that an earlier body took, before a time of quiet.
@@ -48,4 +43,19 @@ impl Reader {
             self.buffer = BytesMut::new();
         }
     }
+}
+
+/// Reads once into the buffer, asking for `read_bytes`; zero at the peer's FIN.
+pub(super) fn poll_fill(
+    io: &mut (impl AsyncRead + Unpin + ?Sized),
+    buffer: &mut BytesMut,
+    cx: &mut Context<'_>,
+    read_bytes: usize,
+) -> Poll<io::Result<usize>> {
+    if buffer.capacity() - buffer.len() < ROOM_BYTES_MIN {
+        buffer.reserve(read_bytes);
+    }
+    // A read that is pending has taken nothing, so its future need not be kept.
+    let read = pin!(io.read_buf(buffer));
+    Poll::Ready(ready!(read.poll(cx)))
 }

@@ -1,6 +1,6 @@
-//! How long a request's body is: one reading or none.
+//! How long a message's body is: one reading or none.
 
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 
 use super::Refusal;
 
@@ -50,7 +50,7 @@ pub(in crate::codec) fn request_framing(
 }
 
 /// Passes exactly one `Transfer-Encoding: chunked`.
-fn transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(in crate::codec) fn transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(Refusal::TransferEncodingRepeated);
@@ -73,6 +73,34 @@ pub(in crate::codec) fn content_length(headers: &HeaderMap) -> Result<Option<u64
         (Some(value), None) => decimal(value.as_bytes()).map(Some),
         (Some(_), Some(_)) => Err(Refusal::ContentLengthRepeated),
     }
+}
+
+/// Reads an answer's `Content-Length` and leaves one of them: an endpoint may say the same length
+/// twice (RFC 9112, 6.3), a client may not.
+///
+/// # Errors
+///
+/// Lengths that differ, or that are none.
+pub fn unite_content_lengths(headers: &mut HeaderMap) -> Result<Option<u64>, Refusal> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = values.next() else { return Ok(None) };
+    let alone = values.next().is_none() && !first.as_bytes().contains(&b',');
+    if alone {
+        return decimal(first.as_bytes()).map(Some);
+    }
+    let mut lengths = headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(|item| decimal(item.trim_ascii()));
+    let first = lengths.next().ok_or(Refusal::ContentLengthMalformed)??;
+    for length in lengths {
+        if length? != first {
+            return Err(Refusal::ContentLengthRepeated);
+        }
+    }
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(first));
+    Ok(Some(first))
 }
 
 /// Digits only, no sign, no leading zero, below 2^63.

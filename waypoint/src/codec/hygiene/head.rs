@@ -3,6 +3,8 @@
 //! The parser forgives bare line feeds and empty lines, so that lines are checked here first; what
 //! it does refuse, [`diagnose`] names.
 
+use memchr::memchr;
+
 use super::{Refusal, framing::is_token};
 use crate::codec::CodecLimits;
 
@@ -11,6 +13,14 @@ mod tests;
 
 /// The most that a method and the spaces and version of a request line may take, in bytes.
 const METHOD_AND_VERSION_BYTES_MAX: usize = 64;
+
+/// What a head may be.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::codec) struct HeadLimits {
+    pub(in crate::codec) bytes: usize,
+    pub(in crate::codec) first_line_bytes: usize,
+    pub(in crate::codec) fields: usize,
+}
 
 /// Looks for the end of a head while it arrives; no byte is looked at twice.
 #[derive(Debug, Default)]
@@ -32,6 +42,18 @@ pub(in crate::codec) struct HeadBounds {
     pub(in crate::codec) end: usize,
 }
 
+// === impl HeadLimits ===
+
+impl From<&CodecLimits> for HeadLimits {
+    fn from(limits: &CodecLimits) -> Self {
+        Self {
+            bytes: limits.head_bytes_max,
+            first_line_bytes: limits.target_bytes_max + METHOD_AND_VERSION_BYTES_MAX,
+            fields: limits.headers_max,
+        }
+    }
+}
+
 // === impl HeadScan ===
 
 impl HeadScan {
@@ -39,9 +61,9 @@ impl HeadScan {
     pub(in crate::codec) fn advance(
         &mut self,
         bytes: &[u8],
-        limits: &CodecLimits,
+        limits: &HeadLimits,
     ) -> Result<Option<HeadBounds>, Refusal> {
-        while let Some(length) = bytes[self.next..].iter().position(|byte| *byte == b'\n') {
+        while let Some(length) = memchr(b'\n', &bytes[self.next..]) {
             let line_feed = self.next + length;
             let line = whole_line(&bytes[self.line..=line_feed])?;
             self.next = line_feed + 1;
@@ -54,7 +76,7 @@ impl HeadScan {
                     let bounds = HeadBounds { begin, end: self.next };
                     return within(bounds.end, limits).map(|()| Some(bounds));
                 }
-                (false, lines) if limits.headers_max < lines => {
+                (false, lines) if limits.fields < lines => {
                     return Err(Refusal::TooManyFields);
                 }
                 (false, _) => self.lines += 1,
@@ -65,14 +87,14 @@ impl HeadScan {
     }
 
     /// What can be told before the end is seen.
-    fn unfinished(&self, bytes: &[u8], limits: &CodecLimits) -> Result<(), Refusal> {
-        let in_request_line = self.lines == 0;
+    fn unfinished(&self, bytes: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
+        let in_first_line = self.lines == 0;
         let line_length = bytes.len() - self.line;
-        if in_request_line && limits.target_bytes_max + METHOD_AND_VERSION_BYTES_MAX < line_length {
+        if in_first_line && limits.first_line_bytes < line_length {
             return Err(Refusal::TargetTooLong);
         }
         // A TLS hello on a plain port is answered at once, not after the time for a head.
-        if in_request_line
+        if in_first_line
             && let Some(first) = bytes.get(self.line)
             && !is_token(*first)
             && *first != b'\r'
@@ -83,14 +105,14 @@ impl HeadScan {
     }
 }
 
-fn within(length: usize, limits: &CodecLimits) -> Result<(), Refusal> {
-    if limits.head_bytes_max < length { Err(Refusal::HeadTooLong) } else { Ok(()) }
+fn within(length: usize, limits: &HeadLimits) -> Result<(), Refusal> {
+    if limits.bytes < length { Err(Refusal::HeadTooLong) } else { Ok(()) }
 }
 
 /// A line without its end, which must be CRLF with no other CR before it.
 fn whole_line(line: &[u8]) -> Result<&[u8], Refusal> {
     let line = line.strip_suffix(b"\r\n").ok_or(Refusal::BareLineFeed)?;
-    if line.contains(&b'\r') { Err(Refusal::BareCarriageReturn) } else { Ok(line) }
+    if memchr(b'\r', line).is_some() { Err(Refusal::BareCarriageReturn) } else { Ok(line) }
 }
 
 /// Passes bytes whose every line ends in CRLF, the last one included.

@@ -157,6 +157,20 @@ pub(in crate::codec) fn trailer_fields(trailers: &HeaderMap) -> Result<(), Refus
     trailers.keys().try_for_each(|name| super::field_name(name.as_str().as_bytes()))
 }
 
+/// Removes what only a head may say from an answer's trailers: nobody may act on it there.
+pub(in crate::codec) fn remove_forbidden_trailers(trailers: &mut HeaderMap) {
+    let gone: Vec<_> = trailers.keys().filter(|name| is_forbidden_trailer(name)).cloned().collect();
+    for name in gone {
+        trailers.remove(name);
+    }
+}
+
+/// Whether the peer closes the connection after this message.
+pub(in crate::codec) fn says_close(headers: &HeaderMap) -> bool {
+    let mut options = headers.get_all(header::CONNECTION).iter().flat_map(tokens);
+    options.any(|option| option.eq_ignore_ascii_case(b"close"))
+}
+
 /// Whether a field may only stand in the head.
 pub(in crate::codec) fn is_forbidden_trailer(name: &HeaderName) -> bool {
     FORBIDDEN_TRAILERS.contains(name) || is_connection_specific(name)

@@ -1,6 +1,5 @@
 //! What is left of a connection after `101 Switching Protocols`: bytes in both directions.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,44 +7,36 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::super::UpstreamError;
 use super::super::balance::Outstanding;
 use super::super::pool::{Lease, Slot};
 use super::super::retry::Plan;
-use crate::codec::Tunnel;
+use crate::codec::{Socket, Tunnel};
 
 /// The upgraded connection. It counts as a connection and as a request until it is dropped.
 struct UpstreamTunnel {
     /// What the endpoint sent together with the head.
     leftover: Bytes,
-    stream: TcpStream,
+    stream: Socket,
     _slot: Slot,
     _outstanding: Outstanding,
 }
 
 /// Takes the connection over once the 101 has arrived.
-pub(super) async fn open(
+pub(super) fn open(
     lease: Lease,
     outstanding: Outstanding,
     plan: &Plan,
-    headers: &mut HeaderMap,
+    headers: &HeaderMap,
 ) -> Result<Tunnel, UpstreamError> {
     let upgraded = headers.get(header::UPGRADE).map(HeaderValue::as_bytes);
     if !plan.upgrade || !upgraded.is_some_and(|to| to.eq_ignore_ascii_case(b"websocket")) {
         let source = "a protocol was switched to that was not asked for".into();
         return Err(UpstreamError::MalformedResponse { source });
     }
-    let (mut wire, slot) = lease.into_parts();
-    poll_fn(|cx| {
-        wire.drive(cx);
-        if wire.finished { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    let parts = wire.driver.into_parts();
-    let stream = parts.io.into_inner();
-    let leftover = parts.read_buf;
+    let (wire, slot) = lease.into_parts();
+    let (stream, leftover) = wire.into_parts();
     Ok(Tunnel::new(UpstreamTunnel { leftover, stream, _slot: slot, _outstanding: outstanding }))
 }
 

@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::Queue;
+use crate::codec::Wire;
 use crate::upstream::balance::{Connections, Endpoint};
-use crate::upstream::http1::Wire;
+use crate::upstream::connect::connect;
 use crate::upstream::{UpstreamError, UpstreamLimits};
 
 pub(in crate::upstream) struct Http1Pool {
@@ -78,7 +79,7 @@ impl Lease {
             };
             match grant {
                 Grant::Connect(slot) => {
-                    let wire = Wire::open(endpoint).await?;
+                    let wire = Box::new(Wire::new(connect(endpoint).await?));
                     return Ok(Self { wire, reused: false, slot });
                 }
                 Grant::Reuse(mut lease) => {
@@ -91,7 +92,7 @@ impl Lease {
     }
 
     /// Puts the connection back if it can serve another request, closes it otherwise.
-    pub(in crate::upstream) fn settle(mut self) {
+    pub(in crate::upstream) fn settle(self) {
         if !self.wire.is_settled() {
             return;
         }

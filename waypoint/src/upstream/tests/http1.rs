@@ -240,3 +240,95 @@ async fn a_request_without_authority_is_not_sent() {
     assert!(matches!(error, UpstreamError::NoEndpoints));
     assert_eq!(origin.accepted(), 0);
 }
+
+#[tokio::test]
+async fn heads_of_1xx_are_passed_over_and_no_endpoint_sends_them_for_ever() {
+    let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+    for (hints, answered) in [(1, true), (16, true), (17, false)] {
+        let bench = Bench::new(UpstreamLimits::default());
+        let origin = Origin::answering(&bench, (hint.repeat(hints) + HELLO).leak()).await;
+        let cluster = bench.http1(&[origin.address]);
+        for _ in 0..2 {
+            match send(&cluster, get("/")).await {
+                Ok(response) => assert_eq!(text(response.into_body()).await, Ok("hello".into())),
+                Err(error) => {
+                    assert!(!answered, "{hints}: {error:?}");
+                    assert!(matches!(error, UpstreamError::MalformedResponse { .. }), "{error:?}");
+                }
+            }
+        }
+        assert_eq!(origin.accepted(), if answered { 1 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn a_head_with_bare_line_feeds_or_past_its_bounds_is_malformed() {
+    let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(64 * 1024));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(257));
+    for head in [
+        "HTTP/1.1 200 OK\ncontent-length: 0\n\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\n\r\n",
+        "HTTP/1.1 200 OK\r\nx: a\rcontent-length: 0\r\n\r\n",
+        "\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        &long,
+        &many,
+    ] {
+        let bench = Bench::new(UpstreamLimits::default());
+        let origin = Origin::answering(&bench, head.to_owned().leak()).await;
+        let error = send(&bench.http1(&[origin.address]), get("/")).await.expect_err("no response");
+        assert!(matches!(error, UpstreamError::MalformedResponse { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_sent_before_the_endpoint_stopped_reading_is_passed_on() {
+    let bench = Bench::new(UpstreamLimits::default());
+    let origin = Origin::start(&bench, |mut peer, _| async move {
+        peer.head().await;
+        peer.write("HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig").await;
+        // Closed with the upload unread: the endpoint's kernel answers what comes with RST.
+    })
+    .await;
+    let body = Body::full(vec![b'x'; 8 * 1024 * 1024]);
+    let (status, text) =
+        fetch(&bench.http1(&[origin.address]), request(Method::POST, "/", body)).await;
+    assert_eq!((status.as_u16(), text.as_str()), (413, "big"));
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_after_its_answer_has_begun_leaves_the_message_unfinished() {
+    let bench = Bench::new(UpstreamLimits::default());
+    let (seen, mut bytes) = mpsc::channel(2);
+    let origin = Origin::start(&bench, move |mut peer, _| {
+        let seen = seen.clone();
+        async move {
+            peer.head().await;
+            peer.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n").await;
+            let _ = seen.send(peer.until(b"part\r\n").await.unwrap_or_default().into()).await;
+            let _ = seen.send(peer.closed().await).await;
+        }
+    })
+    .await;
+    let (feed, body) = fed();
+    let response = send(&bench.http1(&[origin.address]), request(Method::POST, "/", body)).await;
+    let mut body = response.expect("a response").into_body();
+    within(body.frame()).await.expect("a frame").expect("data");
+    feed.send(data("part")).await.expect("taken");
+    assert_eq!(within(bytes.recv()).await.expect("bytes"), b"4\r\npart\r\n");
+    feed.send(Err(BodyError::DownstreamGone)).await.expect("taken");
+    assert_eq!(within(bytes.recv()).await.expect("closed"), b"");
+    let end = within(body.frame()).await.expect("an end");
+    assert_eq!(end.err(), Some(BodyError::UpstreamTruncated));
+}
+
+#[tokio::test]
+async fn what_only_a_head_may_say_is_taken_from_an_answers_trailers() {
+    let bench = Bench::new(UpstreamLimits::default());
+    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
+                  0\r\nset-cookie: a=b\r\nx-sum: 7\r\ncontent-length: 9\r\n\r\n";
+    let origin = Origin::answering(&bench, answer).await;
+    let response = send(&bench.http1(&[origin.address]), get("/")).await.expect("a response");
+    let frame = within(response.into_body().frame()).await.expect("a frame").expect("trailers");
+    let trailers = frame.into_trailers().expect("trailers");
+    assert_eq!(trailers.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["x-sum"]);
+}

@@ -2,7 +2,7 @@ use super::*;
 
 /// Feeds a head one byte at a time: what is found may not depend on how bytes arrive.
 fn scan(head: &[u8]) -> Result<Option<HeadBounds>, Refusal> {
-    let limits = CodecLimits::default();
+    let limits = HeadLimits::from(&CodecLimits::default());
     let mut scan = HeadScan::default();
     for end in 1..=head.len() {
         if let Some(bounds) = scan.advance(&head[..end], &limits)? {
@@ -39,7 +39,8 @@ fn a_head_ends_at_its_empty_line_and_every_line_ends_in_crlf() {
 #[test]
 fn a_head_past_a_limit_is_refused_before_it_has_ended() {
     let limits = CodecLimits::default();
-    let refusal = |head: String| HeadScan::default().advance(head.as_bytes(), &limits);
+    let refusal =
+        |head: String| HeadScan::default().advance(head.as_bytes(), &HeadLimits::from(&limits));
     let target = format!("GET /{}", "a".repeat(limits.target_bytes_max + 100));
     assert_eq!(refusal(target), Err(Refusal::TargetTooLong));
     let fields = format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(limits.headers_max + 1));
