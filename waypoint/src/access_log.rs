@@ -21,7 +21,7 @@ use http_body::Frame;
 use tokio::time::Instant;
 use waypoint_policies::ServicePortKey;
 
-use crate::codec::body::{Body, BodyError};
+use crate::codec::body::Body;
 use crate::codec::{ConnectionInfo, Refusal};
 use crate::error::Outcome;
 use crate::filter_chain::Interruption;
@@ -210,13 +210,6 @@ impl Record {
     /// The response was cut after its head.
     pub fn cut(&mut self, details: &'static str) {
         self.flag = "-";
-        self.details = details;
-    }
-
-    /// The response's body failed.
-    pub fn body_failed(&mut self, error: &BodyError) {
-        let (flag, details) = crate::error::body_flag(error);
-        self.flag = flag;
         self.details = details;
     }
 

@@ -55,6 +55,9 @@ pub enum RequestError {
     /// Too many newer generations of a filter live for one that this request has run.
     #[error("too many newer generations of a filter live")]
     Retired,
+    /// The time that a gRPC caller gives its call cannot be read.
+    #[error("the grpc-timeout is malformed")]
+    GrpcTimeoutMalformed,
     /// The request's body failed while it was read.
     #[error("the request's body failed")]
     RequestBody(#[source] BodyError),
@@ -135,6 +138,7 @@ impl RequestError {
             | Self::BackendUnusable { .. }
             | Self::PolicyRefused { .. }
             | Self::Retired
+            | Self::GrpcTimeoutMalformed
             | Self::RequestBody(_)
             | Self::Upstream(_) => None,
         }
@@ -181,6 +185,10 @@ impl RequestError {
                 outcome(Downstream, 408, grpc::DEADLINE_EXCEEDED, "-", "filter_body_wait")
             }
             Self::Retired => body_outcome(&BodyError::Retired),
+            // As gRPC's own servers answer it.
+            Self::GrpcTimeoutMalformed => {
+                outcome(Downstream, 400, grpc::INTERNAL, "DPE", "grpc_timeout_malformed")
+            }
             Self::RequestBody(error) => body_outcome(error),
             Self::Upstream(error) => upstream_outcome(error),
         }
@@ -244,8 +252,8 @@ fn upstream_outcome(error: &UpstreamError) -> Outcome {
     }
 }
 
-/// What a failed request body means before the response's head.
-fn body_outcome(error: &BodyError) -> Outcome {
+/// What a failed body means: a request's before the response's head, or a response's.
+pub fn body_outcome(error: &BodyError) -> Outcome {
     use Fault::{Downstream, Filter, Operator, Upstream};
     let (flag, name) = body_flag(error);
     let (fault, status, grpc_status) = match error {
@@ -267,7 +275,7 @@ fn body_outcome(error: &BodyError) -> Outcome {
 }
 
 /// Response flag and name of a body that failed.
-pub fn body_flag(error: &BodyError) -> (&'static str, &'static str) {
+fn body_flag(error: &BodyError) -> (&'static str, &'static str) {
     match error {
         BodyError::DownstreamGone => ("DC", "downstream_remote_disconnect"),
         BodyError::DownstreamMalformed { reason } => ("DPE", reason),

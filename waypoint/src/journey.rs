@@ -25,7 +25,7 @@ use crate::memory::MemoryBudget;
 use crate::route::{self, Basis, Destination};
 use crate::snapshot::{Current, ServedEntrance, Snapshot};
 use crate::upstream::{Deadlines, UpstreamError, UpstreamPeer};
-use crate::{response, trace};
+use crate::{grpc, response, trace};
 
 /// How long an endpoint may take to begin its answer where the route sets nothing; gRPC streams
 /// have no such bound.
@@ -128,7 +128,7 @@ impl Walk<'_> {
         let body = self.chain.request(&self.entrance.filters, &mut parts, body).await?;
         let (destination, body) = self.settle(&mut parts, body).await?;
         self.record.show(&parts);
-        let deadlines = self.deadlines(&destination, &parts);
+        let deadlines = self.deadlines(&destination, &mut parts)?;
         edit(&mut parts, &destination);
         let permitted = authorize::permit(
             self.snapshot,
@@ -173,17 +173,36 @@ impl Walk<'_> {
         Ok(destination)
     }
 
-    fn deadlines(&self, destination: &Destination, parts: &request::Parts) -> Deadlines {
+    /// A gRPC call ends with the caller's time or the route's, whichever is over first; the endpoint
+    /// is told what is left of it.
+    fn deadlines(
+        &self,
+        destination: &Destination,
+        parts: &mut request::Parts,
+    ) -> Result<Deadlines, RequestError> {
         let rule = destination.rule.as_ref();
-        let request = rule.and_then(|rule| rule.request_timeout);
+        let mut request = rule.and_then(|rule| rule.request_timeout);
         let backend = rule.and_then(|rule| rule.backend_timeout);
         let grpc = is_grpc(&parts.headers);
+        if grpc {
+            let called = grpc::timeout(&parts.headers);
+            let called = called.map_err(|grpc::Malformed| RequestError::GrpcTimeoutMalformed)?;
+            request = called.into_iter().chain(request).min();
+        }
+        let request = request.and_then(|timeout| self.record.started().checked_add(timeout));
+        if let Some(deadline) = request.filter(|_| grpc) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(RequestError::Upstream(UpstreamError::ResponseTimeout));
+            }
+            grpc::set_timeout(&mut parts.headers, left);
+        }
         let unbounded = grpc || request.is_some();
-        Deadlines {
-            request: request.map(|timeout| self.record.started() + timeout),
+        Ok(Deadlines {
+            request,
             per_try: backend.or((!unbounded).then_some(RESPONSE_TIMEOUT_DEFAULT)),
             body_idle: if grpc { GRPC_IDLE_DEFAULT } else { BODY_IDLE_DEFAULT },
-        }
+        })
     }
 
     async fn send(

@@ -35,6 +35,7 @@ pub mod compile;
 pub mod demo;
 pub mod drain;
 pub mod error;
+pub mod grpc;
 pub mod journey;
 pub mod memory;
 pub mod resources;

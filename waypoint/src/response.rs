@@ -2,7 +2,8 @@
 //!
 //! Takes what the earlier stages gave; gives the response that the codec writes, with the request's
 //! record and its filter contexts attached to the body. It refuses nothing: once the head has left,
-//! a failure resets the stream. Dropping the body writes the record.
+//! a failure resets the stream, or ends a gRPC stream with its status. Dropping the body writes the
+//! record.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,7 +16,7 @@ use waypoint_abi::LocalReply;
 
 use crate::access_log::Record;
 use crate::codec::body::{Body, BodyError};
-use crate::error::RequestError;
+use crate::error::{self, RequestError};
 use crate::filter_chain::{Chain, Interruption};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -86,11 +87,15 @@ fn trailers_only(code: u32, message: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    set_status(headers, code, message);
+    response
+}
+
+fn set_status(headers: &mut HeaderMap, code: u32, message: &str) {
     headers.insert(GRPC_STATUS, HeaderValue::from(code));
     if let Ok(value) = HeaderValue::from_str(&percent_encoded(message)) {
         headers.insert(GRPC_MESSAGE, value);
     }
-    response
 }
 
 /// Percent-encodes what a `grpc-message` may not hold.
@@ -146,8 +151,9 @@ pub fn recorded(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         chain.end_contexts();
     }
-    response
-        .map(|body| Body::wrap(RecordedBody { body, record, answerer, retirement: None, chain }))
+    response.map(|body| {
+        Body::wrap(RecordedBody { body, record, answerer, failed: false, retirement: None, chain })
+    })
 }
 
 /// A response body that carries its request's record and filter contexts to its end.
@@ -155,6 +161,8 @@ struct RecordedBody {
     body: Body,
     record: Record,
     answerer: Answerer,
+    /// The body has ended with a gRPC status of ours.
+    failed: bool,
     /// Resolves when a generation of the chain is retired; made when the body first has nothing.
     retirement: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Held so that the contexts end after the last byte.
@@ -171,7 +179,7 @@ impl http_body::Body for RecordedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
-            return this.poll_retired(context).map(|()| Some(Err(this.fail(BodyError::Retired))));
+            return this.poll_retired(context).map(|()| Some(this.fail(BodyError::Retired)));
         };
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
@@ -181,7 +189,8 @@ impl http_body::Body for RecordedBody {
                 }
                 Some(Ok(frame))
             }
-            Some(Err(error)) => Some(Err(this.fail(error))),
+            Some(Err(error)) => Some(this.fail(error)),
+            None if this.failed => None,
             None => {
                 this.record.complete();
                 None
@@ -208,13 +217,27 @@ impl RecordedBody {
         waiting.as_mut().poll(context)
     }
 
-    fn fail(&mut self, error: BodyError) -> BodyError {
+    /// Records why the body failed. A gRPC caller is told by trailers, anybody else by a reset.
+    fn fail(&mut self, error: BodyError) -> Result<Frame<Bytes>, BodyError> {
+        let mut outcome = error::body_outcome(&error);
         match self.chain.take_interruption() {
-            Some(Interruption::Error(reason)) => self.record.failed(&reason.outcome()),
-            Some(Interruption::Reply { .. }) => self.record.cut("filter_reply_after_head"),
-            None => self.record.body_failed(&error),
+            Some(Interruption::Error(reason)) => outcome = reason.outcome(),
+            Some(Interruption::Reply { .. }) => {
+                (outcome.flag, outcome.name) = ("-", "filter_reply_after_head");
+            }
+            None => {}
         }
-        error
+        self.record.failed(&outcome);
+        // Elsewhere trailers may be dropped on the way, and what was cut would look whole.
+        if !self.record.grpc || self.record.version != http::Version::HTTP_2 {
+            return Err(error);
+        }
+        (self.body, self.failed) = (Body::empty(), true);
+        let mut trailers = HeaderMap::new();
+        set_status(&mut trailers, outcome.grpc_status, outcome.name);
+        let frame = Frame::trailers(trailers);
+        self.record.sent(&frame);
+        Ok(frame)
     }
 }
 

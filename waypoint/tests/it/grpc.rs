@@ -307,3 +307,50 @@ async fn what_the_proxy_answers_itself_is_a_grpc_status() {
         assert_eq!(record["grpc_status"], i32::from(code));
     }
 }
+
+const CALL: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
+
+#[tokio::test]
+async fn a_callers_time_is_passed_on_and_one_that_cannot_be_read_is_refused() {
+    let origin = crate::origin::Origin::named(Speaks::Http2, "origin").await;
+    let resources = gateway_to("origin") + &service("origin", "grpc", origin.address);
+    let waypoint = Waypoint::start(&resources).await;
+    let client = crate::streams::Client::connect(waypoint.http(), Speaks::Http2).await;
+    let call = |time| {
+        let headers = [CALL[0], CALL[1], ("grpc-timeout", time)];
+        client.fetch(request_with(http::Method::POST, "/test.Echo/Talk", &headers))
+    };
+
+    assert_eq!(call("10S").await.status(), 200);
+    let seen = origin.seen();
+    let left = seen[0].headers()["grpc-timeout"].to_str().unwrap().strip_suffix('u').unwrap();
+    assert!((1..10_000_000).contains(&left.parse::<u32>().unwrap()), "{left}");
+
+    let answer = call("10").await;
+    assert_eq!(answer.headers()["grpc-status"], "13");
+    assert_eq!(answer.headers()["grpc-message"], "grpc_timeout_malformed");
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_over_gets_its_status_before_and_after_its_head() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for (endpoint, headed) in [(silent.local_addr().unwrap(), false), (echo_server().await, true)] {
+        let resources = gateway_to("echo") + &service("echo", "grpc", endpoint);
+        let waypoint = Waypoint::start(&resources).await;
+        let client = crate::streams::Client::connect(waypoint.http(), Speaks::Http2).await;
+        let headers = [CALL[0], CALL[1], ("grpc-timeout", "100m")];
+        let request = request_with(http::Method::POST, "/test.Echo/Talk", &headers);
+        // A caller that goes on to say nothing.
+        let endless = stream::pending::<Result<http_body::Frame<bytes::Bytes>, Infallible>>();
+        let answer = client.send(request.map(|_| http_body_util::StreamBody::new(endless))).await;
+
+        let (head, body) = answer.into_parts();
+        let body = http_body_util::BodyExt::collect(body);
+        let body = tokio::time::timeout(PATIENCE, body).await.unwrap().unwrap();
+        let status = if headed { body.trailers().unwrap() } else { &head.headers };
+        assert_eq!(status["grpc-status"], "4", "{headed}");
+        let record = waypoint.record(|record| record["path"] == "/test.Echo/Talk").await;
+        assert_eq!((&record["grpc_status"], &record["response_flags"]), (&4.into(), &"UT".into()));
+    }
+}
