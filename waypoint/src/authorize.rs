@@ -6,6 +6,7 @@
 
 use http::{Request, request};
 
+use crate::codec::Interim;
 use crate::codec::body::Body;
 use crate::error::RequestError;
 use crate::filter_chain::{Chain, matches};
@@ -13,18 +14,27 @@ use crate::route::Destination;
 use crate::snapshot::{FilterSlot, ServedEntrance, Snapshot};
 
 /// A request that may leave. Only this module makes one.
-pub struct Permitted(Request<Body>);
+pub struct Permitted {
+    request: Request<Body>,
+    interim: Option<Interim>,
+}
 
 impl Permitted {
     /// A callout: made by a guest, not by a client. The host has checked that the filter's owner
     /// may call its target.
     pub fn callout(request: Request<Body>) -> Self {
-        Self(request)
+        Self { request, interim: None }
     }
 
-    /// The request, to be sent.
-    pub fn into_request(self) -> Request<Body> {
-        self.0
+    /// Heads of 1xx before the answer go to `interim`; without it they are dropped.
+    #[must_use]
+    pub fn with_interim(self, interim: Option<Interim>) -> Self {
+        Self { interim, ..self }
+    }
+
+    /// The request, to be sent, and where heads of 1xx go.
+    pub fn into_parts(self) -> (Request<Body>, Option<Interim>) {
+        (self.request, self.interim)
     }
 }
 
@@ -61,5 +71,5 @@ pub fn permit(
             }
         }
     }
-    Ok(Permitted(Request::from_parts(parts, body)))
+    Ok(Permitted { request: Request::from_parts(parts, body), interim: None })
 }

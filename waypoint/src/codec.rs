@@ -12,6 +12,7 @@ mod http1;
 mod http2;
 pub mod hygiene;
 mod idle;
+mod interim;
 mod io;
 mod sending;
 
@@ -40,6 +41,7 @@ pub use self::{
     body::{Body, BodyError},
     http1::client::{Remains, Wire, WireError},
     hygiene::{EncodedSlashes, Refusal, remove_connection_specific, unite_content_lengths},
+    interim::{INTERIM_MAX, Interim},
     io::{Io, Socket},
 };
 use crate::drain::{Closing, Tasks, unless};
@@ -55,7 +57,8 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// What the codec hands requests to.
 pub trait Journey: Clone + Send + Sync + 'static {
-    /// Answers one request. The future is dropped when the client is gone.
+    /// Answers one request; what is put into `interim` goes to the client before the answer. The
+    /// future is dropped when the client is gone.
     ///
     /// The request has an authority (lower case, port kept as the client wrote it) and a normalised
     /// path in its URI, whose scheme says whether the client's connection is encrypted; it has no
@@ -69,6 +72,7 @@ pub trait Journey: Clone + Send + Sync + 'static {
         &self,
         request: Request<Body>,
         connection: &Arc<ConnectionInfo>,
+        interim: &Interim,
     ) -> impl Future<Output = Response<Body>> + Send;
 
     /// Hears of what the codec answered itself, for the access log and the metric.

@@ -158,6 +158,11 @@ impl Chain {
         &self.facts
     }
 
+    /// Whether no filter sees this request.
+    pub fn is_empty(&self) -> bool {
+        self.attached.is_empty()
+    }
+
     /// Whether a filter has run, or was passed by under its policy.
     pub fn has_run(&self, key: &FilterKey) -> bool {
         self.passed_by.contains(key)

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::access_log::{Record, Records};
 use crate::authorize::{self, Permitted};
 use crate::codec::body::Body;
-use crate::codec::{self, ConnectionInfo, Refusal};
+use crate::codec::{self, ConnectionInfo, Interim, Refusal};
 use crate::drain::unless;
 use crate::error::RequestError;
 use crate::filter_chain::{Chain, Interruption, StreamFacts, is_grpc};
@@ -63,6 +63,7 @@ impl codec::Journey for Journey {
         &self,
         request: Request<Body>,
         connection: &Arc<ConnectionInfo>,
+        interim: &Interim,
     ) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         identity::bind(&mut parts.headers, connection, &self.trusted);
@@ -83,7 +84,7 @@ impl codec::Journey for Journey {
             return refuse(&RequestError::EntranceGone, grpc, record, chain);
         };
         let mut walk =
-            Walk { snapshot: &snapshot, entrance, chain, record: &mut record, connection };
+            Walk { snapshot: &snapshot, entrance, chain, record: &mut record, connection, interim };
         let answer = walk.up(parts, body).await;
         let chain = walk.chain;
         match answer {
@@ -113,6 +114,7 @@ struct Walk<'a> {
     chain: Chain,
     record: &'a mut Record,
     connection: &'a ConnectionInfo,
+    interim: &'a Interim,
 }
 
 impl Walk<'_> {
@@ -138,6 +140,9 @@ impl Walk<'_> {
             parts,
             body,
         )?;
+        // They pass no filter: where one may have to clean the answer, they are dropped.
+        let interim = self.chain.is_empty().then(|| self.interim.clone());
+        let permitted = permitted.with_interim(interim);
         let answer = self.send(&destination, permitted, deadlines).await?;
         Ok((destination, answer))
     }

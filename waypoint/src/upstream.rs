@@ -172,7 +172,8 @@ impl Cluster {
         permitted: Permitted,
         deadlines: Deadlines,
     ) -> Result<Response<Body>, UpstreamError> {
-        retry::send(self, permitted.into_request(), deadlines).await
+        let (request, interim) = permitted.into_parts();
+        retry::send(self, request, interim, deadlines).await
     }
 }
 

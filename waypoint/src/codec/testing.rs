@@ -23,7 +23,7 @@ use tokio::{
     time,
 };
 
-use super::{Body, BodyError, CodecLimits, ConnectionInfo, Journey, Refusal};
+use super::{Body, BodyError, CodecLimits, ConnectionInfo, Interim, Journey, Refusal};
 use crate::{
     drain::{Closing, Drain, Tasks},
     listener::{Entrance, HandshakeFailure, Listener},
@@ -47,6 +47,7 @@ impl Journey for TestJourney {
         &self,
         request: Request<Body>,
         connection: &Arc<ConnectionInfo>,
+        _: &Interim,
     ) -> Response<Body> {
         (self.call)(request, connection.clone()).await
     }

@@ -18,8 +18,8 @@ use super::balance::Outstanding;
 use super::pool::Lease;
 use super::retry::{Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, head};
-use crate::codec::WireError;
 use crate::codec::body::Body;
+use crate::codec::{Wire, WireError};
 
 /// Sends one request and waits for its response head.
 pub(super) async fn attempt(
@@ -36,7 +36,7 @@ pub(super) async fn attempt(
     let request = outgoing.as_mut().expect("a request is put back before it is tried again");
     let bodiless = request.body().is_end_stream();
     lease.wire.send(request, plan.upgrade);
-    match poll_fn(|cx| lease.wire.poll_head(cx)).await {
+    match answer(&mut lease.wire, plan).await {
         Ok(response) => receive(response, lease, outstanding, plan)
             .map_err(|error| Failure { error, again: Again::No }),
         Err(error) => {
@@ -48,6 +48,17 @@ pub(super) async fn attempt(
             };
             Err(Failure { error: error.into(), again })
         }
+    }
+}
+
+/// Waits for the head that answers; those of 1xx before it are passed on.
+async fn answer(wire: &mut Wire, plan: &Plan) -> Result<Response<()>, WireError> {
+    loop {
+        let head = poll_fn(|cx| wire.poll_head(cx)).await?;
+        if wire.is_headed() {
+            return Ok(head);
+        }
+        plan.give_interim(head);
     }
 }
 

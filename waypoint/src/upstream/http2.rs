@@ -26,7 +26,7 @@ use super::pool::StreamLease;
 use super::retry::{self, Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, head};
 use crate::codec::body::{Body, BodyError};
-use crate::codec::unite_content_lengths;
+use crate::codec::{INTERIM_MAX, unite_content_lengths};
 use upload::Upload;
 
 /// What the endpoint may send ahead on one stream. A reader that takes nothing holds this much.
@@ -89,13 +89,17 @@ pub(super) async fn attempt(
     } else {
         upload = Some(Upload::new(stream, request.into_body()));
     }
-    match exchange(response, &mut upload).await {
+    match exchange(response, &mut upload, plan).await {
         Ok(response) => {
             let held = body::Held::new(lease, upload, outstanding);
             receive(response, held, plan).map_err(|error| Failure { error, again: Again::No })
         }
         Err(Broken::Upload(error)) => {
             Err(Failure { error: UpstreamError::RequestBody(error), again: Again::No })
+        }
+        Err(Broken::Interim) => {
+            let source = "too many heads of 1xx".into();
+            Err(Failure { error: UpstreamError::MalformedResponse { source }, again: Again::No })
         }
         Err(Broken::Stream(error)) => {
             let again = match end {
@@ -112,19 +116,30 @@ pub(super) async fn attempt(
 enum Broken {
     Upload(BodyError),
     Stream(h2::Error),
+    /// Too many heads of 1xx.
+    Interim,
 }
 
 /// Sends the body while waiting for the response head. `upload` is `None` once all is sent.
 async fn exchange(
     mut response: ResponseFuture,
     upload: &mut Option<Upload>,
+    plan: &Plan,
 ) -> Result<Response<RecvStream>, Broken> {
+    let mut interim = 0;
     poll_fn(|cx: &mut Context<'_>| {
         if let Some(sending) = upload
             && let Poll::Ready(sent) = sending.poll(cx)
         {
             *upload = None;
             sent.map_err(Broken::Upload)?;
+        }
+        while let Poll::Ready(Some(head)) = response.poll_informational(cx) {
+            plan.give_interim(head.map_err(Broken::Stream)?);
+            interim += 1;
+            if INTERIM_MAX < interim {
+                return Poll::Ready(Err(Broken::Interim));
+            }
         }
         Pin::new(&mut response).poll(cx).map_err(Broken::Stream)
     })

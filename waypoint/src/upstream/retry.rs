@@ -15,6 +15,7 @@ use http_body::Body as _;
 use super::balance::{Connections, Endpoint, Outstanding, has_untried, pick};
 use super::deadline::within_head_time;
 use super::{Cluster, Deadlines, UpstreamError, UpstreamPeer, head, http1, http2};
+use crate::codec::Interim;
 use crate::codec::body::Body;
 
 /// What an attempt must know besides the request.
@@ -26,6 +27,18 @@ pub(super) struct Plan {
     pub(super) repeatable: bool,
     /// Only a new connection will do: others of the same age have just shown to be dead.
     pub(super) fresh: bool,
+    /// Where heads of 1xx go; without it they are dropped.
+    pub(super) interim: Option<Interim>,
+}
+
+impl Plan {
+    /// Passes a head of 1xx on, without what concerned the hop to the endpoint only.
+    pub(super) fn give_interim(&self, mut head: Response<()>) {
+        if let Some(interim) = &self.interim {
+            head::clean_response(head.headers_mut());
+            interim.give(head);
+        }
+    }
 }
 
 /// The request of all attempts: an attempt takes it when it sends it, and puts it back when it may
@@ -52,11 +65,12 @@ pub(super) enum Again {
 pub(super) async fn send(
     cluster: &Cluster,
     mut request: Request<Body>,
+    interim: Option<Interim>,
     deadlines: Deadlines,
 ) -> Result<Response<Body>, UpstreamError> {
     let upgrade = head::prepare(&mut request, cluster.protocol)?;
     let repeatable = is_safe(request.method()) && request.body().is_end_stream();
-    let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false };
+    let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false, interim };
     let mut outgoing = Some(request);
     let mut tried = Vec::new();
     loop {

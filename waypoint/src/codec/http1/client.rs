@@ -29,16 +29,13 @@ use super::{
     reader::{BODY_READ_BYTES, HEAD_READ_BYTES, poll_fill},
 };
 use crate::codec::{
-    Body, BodyError, Socket,
+    Body, BodyError, INTERIM_MAX, Socket,
     hygiene::{self, FIELDS_CEILING, HeadLimits, HeadScan},
 };
 
 /// What an endpoint's head may be. Past it the answer is malformed.
 const HEAD_LIMITS: HeadLimits =
     HeadLimits { bytes: 64 * 1024, first_line_bytes: 8 * 1024, fields: FIELDS_CEILING };
-
-/// Heads with a status of 1xx before the one that answers. Past it the answer is malformed.
-const INFORMATIONAL_MAX: usize = 16;
 
 /// What a failure said, for the log's error chain.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -81,7 +78,7 @@ struct Awaited {
     scan: HeadScan,
     /// The request was HEAD: its answer has no body whatever the head says.
     headless: bool,
-    informational: usize,
+    interim: usize,
 }
 
 /// What is left of a request's body when its answer has come; it is sent by whoever polls it.
@@ -112,11 +109,12 @@ impl Wire {
     pub fn send(&mut self, request: &mut Request<Body>, upgrade: bool) {
         let headless = request.method() == http::Method::HEAD;
         let scan = HeadScan::default();
-        self.incoming = Incoming::Head(Awaited { scan, headless, informational: 0 });
+        self.incoming = Incoming::Head(Awaited { scan, headless, interim: 0 });
         self.outgoing.begin(request, upgrade);
     }
 
-    /// Sends the request and waits for the head of its answer; heads of 1xx before it are dropped.
+    /// Sends the request and waits for the head of its answer, or for one of 1xx that comes before
+    /// it: then another head follows ([`Self::is_headed`]).
     ///
     /// When an endpoint stops reading, what it has answered still counts.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, WireError>> {
@@ -138,12 +136,12 @@ impl Wire {
         }
     }
 
-    /// The head that answers, if it is here as a whole.
+    /// The next head, if it is here as a whole.
     fn next_head(&mut self) -> Result<Option<Response<()>>, WireError> {
         let Incoming::Head(awaited) = &mut self.incoming else {
             return Err(WireError::Closed); // The answer has been given already.
         };
-        while let Some(bounds) = awaited.scan.advance(&self.buffer, &HEAD_LIMITS)? {
+        if let Some(bounds) = awaited.scan.advance(&self.buffer, &HEAD_LIMITS)? {
             if bounds.begin != 0 {
                 return Err(WireError::Malformed("an empty line before the status line".into()));
             }
@@ -152,11 +150,11 @@ impl Wire {
             let status = response.status();
             if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
                 awaited.scan = HeadScan::default();
-                awaited.informational += 1;
-                if INFORMATIONAL_MAX < awaited.informational {
+                awaited.interim += 1;
+                if INTERIM_MAX < awaited.interim {
                     return Err(WireError::Malformed("too many heads of 1xx".into()));
                 }
-                continue;
+                return Ok(Some(response));
             }
             self.stays = stays;
             self.incoming = match ends {
@@ -230,6 +228,11 @@ impl Wire {
         Ok(frame)
     }
 
+    /// Whether the head that answers has been read.
+    pub fn is_headed(&self) -> bool {
+        !matches!(self.incoming, Incoming::Head(_))
+    }
+
     /// Whether the answer has been read to its end.
     pub fn is_ended(&self) -> bool {
         matches!(self.incoming, Incoming::Ended)
@@ -256,8 +259,7 @@ impl Wire {
 
     /// Whether no byte of an answer has come.
     pub fn is_silent(&self) -> bool {
-        let informed = |awaited: &Awaited| awaited.informational > 0;
-        matches!(&self.incoming, Incoming::Head(awaited) if !informed(awaited))
+        matches!(&self.incoming, Incoming::Head(Awaited { interim: 0, .. }))
             && self.buffer.is_empty()
     }
 

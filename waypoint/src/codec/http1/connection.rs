@@ -22,7 +22,7 @@ use super::{
     writer::Writer,
 };
 use crate::codec::{
-    Body, Connection, Io, Journey, Refusal, Socket, Tunnel, TunnelIo, Upgrade,
+    Body, Connection, Interim, Io, Journey, Refusal, Socket, Tunnel, TunnelIo, Upgrade,
     hygiene::{Framing, HeadLimits, HeadScan},
     idle::Stall,
     sending::Sending,
@@ -49,6 +49,7 @@ struct Http1<J> {
     reader: Option<Reader>,
     /// Where that body puts it.
     slot: Option<Arc<Slot>>,
+    interim: Interim,
     writer: Writer,
     stall: Stall,
 }
@@ -84,6 +85,7 @@ pub(in crate::codec) async fn serve<J: Journey>(
         reader: Some(Reader { io: read, buffer: early }),
         writer: Writer::new(write, connection.limits.write_stall),
         slot: None,
+        interim: Interim::default(),
         stall: Stall::new(),
         connection,
     };
@@ -218,20 +220,25 @@ impl<J: Journey> Http1<J> {
 
     /// The journey's answer; `None` if the client was reset, and the journey was dropped.
     async fn call(&mut self, request: Request<Body>) -> Option<Response<Body>> {
-        let Self { connection, socket, writer, slot, .. } = self;
-        let mut call = pin!(connection.journey.call(request, &connection.info));
+        let Self { connection, socket, writer, slot, interim, .. } = self;
+        let version = request.version();
+        let mut call = pin!(connection.journey.call(request, &connection.info, interim));
         let mut failed = pin!(socket.failed());
         poll_fn(|cx| {
-            if let Poll::Ready(response) = call.as_mut().poll(cx) {
+            let answered = call.as_mut().poll(cx);
+            while let Some(head) = interim.take(version) {
+                encode::interim(writer.gathered(), &head);
+            }
+            if let Poll::Ready(response) = answered {
                 return Poll::Ready(Some(response));
             }
-            if let Some(slot) = slot {
-                if slot.poll_wanted(cx).is_ready() {
-                    writer.gathered().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-                }
-                if let Poll::Ready(Err(_)) = writer.poll_flush(cx) {
-                    return Poll::Ready(None);
-                }
+            if let Some(slot) = slot
+                && slot.poll_wanted(cx).is_ready()
+            {
+                writer.gathered().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            if let Poll::Ready(Err(_)) = writer.poll_flush(cx) {
+                return Poll::Ready(None);
             }
             failed.as_mut().poll(cx).map(|()| None)
         })

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 
 use crate::codec::{Refusal, date::date, hygiene, sending::Sending};
 
@@ -90,6 +90,11 @@ pub(super) fn request_head<B>(
         (false, true) => b"te: trailers\r\nconnection: te\r\n\r\n",
         (false, false) => b"\r\n",
     });
+}
+
+/// Writes a head of 1xx that comes before the answer.
+pub(super) fn interim(out: &mut Vec<u8>, response: &Response<()>) {
+    head(out, response.status(), response.headers(), Sending::Nothing, Afterwards::Stays);
 }
 
 /// Writes the whole answer to a request that was refused.

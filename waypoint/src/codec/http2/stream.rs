@@ -17,7 +17,7 @@ use super::{
     queued::Queued,
 };
 use crate::codec::{
-    Body, Connection, Journey, Refusal,
+    Body, Connection, Interim, Journey, Refusal,
     date::date,
     hygiene,
     idle::Stall,
@@ -94,10 +94,18 @@ async fn call<J: Journey>(
     respond: &mut SendResponse<Bytes>,
     connection: &Connection<J>,
 ) -> Option<Response<Body>> {
-    let mut call = pin!(connection.journey.call(request, &connection.info));
-    poll_fn(|cx| match call.as_mut().poll(cx) {
-        Poll::Ready(response) => Poll::Ready(Some(response)),
-        Poll::Pending => respond.poll_reset(cx).map(|_| None),
+    let interim = Interim::default();
+    let mut call = pin!(connection.journey.call(request, &connection.info, &interim));
+    poll_fn(|cx| {
+        let answered = call.as_mut().poll(cx);
+        while let Some(head) = interim.take(http::Version::HTTP_2) {
+            // It fails only if the client is gone already.
+            let _ = respond.send_informational(head);
+        }
+        match answered {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+        }
     })
     .await
 }

@@ -1,0 +1,38 @@
+//! Heads of 1xx that an endpoint sends before its answer, on their way to the client.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use http::{Response, StatusCode, Version, header::CONTENT_LENGTH};
+use parking_lot::Mutex;
+
+/// Heads of 1xx that one exchange passes on. The endpoint that sends more is malformed.
+pub const INTERIM_MAX: usize = 16;
+
+/// Heads that wait for the client. What takes an endpoint's head runs in the task that writes them
+/// to the client, so that nobody needs to be woken.
+///
+/// # Source
+///
+/// RFC 9110, 15.2: a proxy passes on 1xx, but for those that it asked for itself.
+#[derive(Clone, Debug, Default)]
+pub struct Interim(Arc<Mutex<VecDeque<Response<()>>>>);
+
+impl Interim {
+    /// Puts a head behind the others; it is without fields of the endpoint's connection. When
+    /// [`INTERIM_MAX`] wait, it is dropped.
+    ///
+    /// 100 is dropped too: the codec says it itself when the client's body is wanted.
+    pub fn give(&self, mut head: Response<()>) {
+        let mut heads = self.0.lock();
+        if head.status() != StatusCode::CONTINUE && heads.len() < INTERIM_MAX {
+            head.headers_mut().remove(CONTENT_LENGTH);
+            heads.push_back(head);
+        }
+    }
+
+    /// The next head for a client of this version; those of HTTP/1.0 have none (RFC 9110, 15.2).
+    pub(super) fn take(&self, version: Version) -> Option<Response<()>> {
+        let head = self.0.lock().pop_front();
+        head.filter(|_| version != Version::HTTP_10)
+    }
+}
