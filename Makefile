@@ -10,12 +10,13 @@ CARGO := cargo
 TESTED := -p waypoint -p waypoint-abi -p waypoint-filters -p waypoint-policies -p waypoint-sdk
 FILTERS := -p waypoint-filter-jwt-auth -p waypoint-filter-payload-router -p waypoint-filter-pii-redact
 
-.PHONY: help run test test-faults lint perf setup
+.PHONY: help run test test-faults test-suites lint perf setup
 
 help:
 	@echo "make run     build, start the example and print what to try (Ctrl-C ends it)"
 	@echo "make test    build and run every test"
 	@echo "make test-faults  the long tests that make test leaves out"
+	@echo "make test-suites  suites of others: h2spec (needs Go)"
 	@echo "make lint    formatting and lints, as CI runs them"
 	@echo "make perf    CPU per request beside nginx and Envoy (release build; run by hand)"
 
@@ -30,7 +31,12 @@ test: setup
 
 # The long versions of tests whose short ones `make test` runs.
 test-faults: setup
-	$(CARGO) test --locked -p waypoint --test it -- --ignored $(TESTS)
+	$(CARGO) test --locked -p waypoint --test it $(TESTS) -- --ignored --skip suites::
+
+# What others have written to test what speaks our protocols.
+test-suites: setup
+	@.ci/h2spec
+	$(CARGO) test --locked -p waypoint --test it suites:: -- --ignored
 
 lint: setup
 	$(CARGO) fmt --all --check

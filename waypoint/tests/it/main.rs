@@ -39,5 +39,6 @@ mod http2_threads;
 mod hygiene;
 mod interim;
 mod routing;
+mod suites;
 mod tls;
 mod websocket;

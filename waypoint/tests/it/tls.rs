@@ -18,13 +18,13 @@ use crate::origin::{Origin, Speaks};
 use crate::streams::request_with;
 
 /// A certificate with its key, as a Secret holds them.
-struct Made {
+pub(crate) struct Made {
     der: CertificateDer<'static>,
-    secret: String,
+    pub(crate) secret: String,
 }
 
 /// A new certificate for `host`, in the Secret `name`.
-fn made(name: &str, host: &str) -> Made {
+pub(crate) fn made(name: &str, host: &str) -> Made {
     let made = rcgen::generate_simple_self_signed([host.to_owned()]).expect("a certificate");
     let (chain, key) =
         (STANDARD.encode(made.cert.pem()), STANDARD.encode(made.signing_key.serialize_pem()));
@@ -42,7 +42,7 @@ data: {{tls.crt: {chain}, tls.key: {key}}}
 }
 
 /// A Gateway with a listener for each host, whose certificate is in the Secret of that name.
-fn gateway(hosts: &[(&str, &str)], origin: &Origin) -> String {
+pub(crate) fn gateway(hosts: &[(&str, &str)], origin: &Origin) -> String {
     let listeners: Vec<String> = hosts
         .iter()
         .map(|(secret, host)| {
