@@ -16,7 +16,7 @@ help:
 	@echo "make run     build, start the example and print what to try (Ctrl-C ends it)"
 	@echo "make test    build and run every test"
 	@echo "make test-faults  the long tests that make test leaves out"
-	@echo "make test-suites  suites of others: h2spec (needs Go)"
+	@echo "make test-suites  suites of others: h2spec, gRPC interop (needs Go)"
 	@echo "make lint    formatting and lints, as CI runs them"
 	@echo "make perf    CPU per request beside nginx and Envoy (release build; run by hand)"
 
@@ -35,7 +35,7 @@ test-faults: setup
 
 # What others have written to test what speaks our protocols.
 test-suites: setup
-	@.ci/h2spec
+	@.ci/suites
 	$(CARGO) test --locked -p waypoint --test it suites:: -- --ignored
 
 lint: setup
