@@ -15,6 +15,7 @@ mod idle;
 mod interim;
 mod io;
 mod sending;
+mod websocket;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -16,6 +16,7 @@ mod head;
 mod queued;
 mod scanner;
 mod stream;
+mod websocket;
 
 pub(super) use self::{body::RequestBody, connection::serve};
 

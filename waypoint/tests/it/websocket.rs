@@ -1,5 +1,8 @@
 //! WebSocket: the upgrade passes, and what follows goes both ways.
 
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -126,4 +129,66 @@ async fn a_websocket_stays_open_across_reloads() {
     let client = Client::connect(waypoint.http(), Speaks::Http1).await;
     let answer = client.fetch(request_with(Method::GET, "/", &[])).await;
     assert_eq!(&answer.body()[..], b"other", "new requests see the new resources");
+}
+
+/// An origin that accepts whatever key it is given, and then gives back every byte.
+async fn accepting() -> String {
+    let address = serve_raw(|mut stream| async move {
+        let head = read_head(&mut stream).await;
+        let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: "));
+        let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+        hash.update(key.expect("a key").as_bytes());
+        hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+        let switch = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Accept: {}\r\n\r\n",
+            STANDARD.encode(hash.finish())
+        );
+        stream.write_all(switch.as_bytes()).await.expect("written");
+        let (mut read, mut write) = stream.split();
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    })
+    .await;
+    gateway_to("origin") + &service("origin", "http", address)
+}
+
+#[tokio::test]
+async fn a_websocket_over_http2_reaches_an_endpoint_of_http1() {
+    let redact = filter("redact", "builtin://pii-redact", "  config: {entities: [email]}");
+    let waypoint = Waypoint::start(&(accepting().await + &redact)).await;
+    let stream = TcpStream::connect(waypoint.http()).await.expect("a connection");
+    let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let mut client = client.ready().await.expect("a connection");
+    let enabled = async {
+        while !client.is_extended_connect_protocol_enabled() {
+            tokio::task::yield_now().await; // The server's settings are under way.
+        }
+    };
+    timeout(PATIENCE, enabled).await.expect("it is offered");
+    let mut request = http::Request::connect("http://a/chat").body(()).expect("a request");
+    request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    request.headers_mut().insert("sec-websocket-version", "13".parse().expect("a value"));
+
+    let (response, mut up) = client.send_request(request, false).expect("sent");
+    let response = timeout(PATIENCE, response).await.expect("in time").expect("an answer");
+
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+    let mut down = response.into_body();
+    let mut seen = Vec::new();
+    for number in 0..100 {
+        up.send_data(vec![number; 1000].into(), number == 99).expect("sent");
+        while seen.len() < 1000 * (usize::from(number) + 1) {
+            let data = timeout(PATIENCE, down.data()).await.expect("in time");
+            let data = data.expect("data").expect("no reset");
+            down.flow_control().release_capacity(data.len()).expect("released");
+            seen.extend_from_slice(&data);
+        }
+    }
+    while let Some(data) = timeout(PATIENCE, down.data()).await.expect("in time") {
+        assert!(data.expect("no reset").is_empty());
+    }
+    let record = waypoint.record(|record| record["path"] == "/chat").await;
+    assert_eq!((&record["response_code"], &record["protocol"]), (&101.into(), &"HTTP/2".into()));
 }

@@ -64,6 +64,7 @@ pub(in crate::codec) async fn serve<J: Journey>(io: Io, early: Bytes, connection
 fn builder(limits: &CodecLimits) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
+        .enable_connect_protocol()
         .max_concurrent_streams(limits.h2_streams_max)
         .initial_window_size(limits.receive_window_bytes)
         .initial_connection_window_size(limits.receive_window_bytes)

@@ -15,9 +15,10 @@ use super::{
     body::RequestBody,
     head::{self, Checked},
     queued::Queued,
+    websocket,
 };
 use crate::codec::{
-    Body, Connection, Interim, Journey, Refusal,
+    Body, Connection, Interim, Journey, Refusal, Tunnel,
     date::date,
     hygiene,
     idle::Stall,
@@ -29,7 +30,7 @@ use crate::codec::{
 const PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// Why an answer ended before its end.
-enum CutShort {
+pub(super) enum CutShort {
     /// The client reset the stream or the connection is gone: nobody is left to tell.
     Gone,
     /// The stream must be reset by us.
@@ -57,16 +58,22 @@ pub(super) async fn serve<J: Journey>(
 ) {
     let (mut parts, receive) = request.into_parts();
     let limits = &connection.limits;
-    let Checked { expects_continue, length } =
-        match head::check(&mut parts, connection.info.tls.is_some(), limits) {
-            Ok(checked) => checked,
-            Err(refusal) => {
-                connection.journey.refused(&refusal, &connection.info);
-                return refuse(&mut respond, refusal);
-            }
-        };
+    let encrypted = connection.info.tls.is_some();
+    let checked = websocket::asked(&mut parts)
+        .and_then(|key| Ok((key, head::check(&mut parts, encrypted, limits)?)));
+    let (key, Checked { expects_continue, length }) = match checked {
+        Ok(checked) => checked,
+        Err(refusal) => {
+            connection.journey.refused(&refusal, &connection.info);
+            return refuse(&mut respond, refusal);
+        }
+    };
     let method = parts.method.clone();
-    let body = if receive.is_end_stream() {
+    let mut asked = None;
+    let body = if let Some(key) = key {
+        asked = Some(Asked { key, receive });
+        Body::empty()
+    } else if receive.is_end_stream() {
         Body::empty()
     } else {
         // Said at once: a stream has no reader of its own that could wait for the first poll.
@@ -79,7 +86,45 @@ pub(super) async fn serve<J: Journey>(
     let Some(response) = call(request, &mut respond, connection).await else {
         return;
     };
+    if response.status().is_informational() {
+        return switch(response, asked, respond, connection, queued).await;
+    }
     answer(response, &method, respond, connection, queued).await;
+}
+
+/// A WebSocket that a client has asked for.
+struct Asked {
+    key: HeaderValue,
+    receive: RecvStream,
+}
+
+/// Answers 200 for the endpoint's 101 and gives the stream to the tunnel; whose body is dropped with
+/// it, for it holds the request's record and its slots.
+async fn switch<J: Journey>(
+    response: Response<Body>,
+    asked: Option<Asked>,
+    mut respond: SendResponse<Bytes>,
+    connection: &Connection<J>,
+    queued: &Queued,
+) {
+    let (mut parts, _body) = response.into_parts();
+    let tunnel = parts.extensions.get::<Tunnel>().and_then(Tunnel::take);
+    let (StatusCode::SWITCHING_PROTOCOLS, Some(upstream), Some(Asked { key, receive })) =
+        (parts.status, tunnel, asked)
+    else {
+        return refuse(&mut respond, Refusal::SwitchUnasked);
+    };
+    if let Err(refusal) = websocket::accept(&key, &mut parts.headers) {
+        return refuse(&mut respond, refusal);
+    }
+    parts.status = StatusCode::OK;
+    finish_head(&mut parts.headers, parts.status, Sending::Open);
+    let Ok(stream) = respond.send_response(Response::from_parts(parts, ()), false) else {
+        return;
+    };
+    let mut answer = Answer::new(stream, Sending::Open, connection, queued);
+    let ended = websocket::run(&mut answer, receive, upstream).await;
+    answer.end(ended);
 }
 
 fn informational() -> Response<()> {
@@ -128,9 +173,6 @@ async fn answer<J: Journey>(
     queued: &Queued,
 ) {
     let (mut parts, body) = response.into_parts();
-    if parts.status.is_informational() {
-        return refuse(&mut respond, Refusal::SwitchUnasked);
-    }
     let sending = Sending::of(method, http::Version::HTTP_2, parts.status, &parts.headers, &body);
     let ends = sending == Sending::Nothing || body.is_end_stream();
     finish_head(&mut parts.headers, parts.status, sending);
@@ -140,14 +182,9 @@ async fn answer<J: Journey>(
     if ends {
         return;
     }
-    let id = stream.stream_id().as_u32();
-    let (remainder, stall) = (sending.remainder(), Stall::new());
-    let mut answer = Answer { stream, id, remainder, stall, connection, queued };
-    let Err(cut) = answer.send(body).await else { return };
-    if let CutShort::Reset(reason) = cut {
-        answer.stream.send_reset(reason);
-    }
-    queued.forget(id);
+    let mut answer = Answer::new(stream, sending, connection, queued);
+    let ended = answer.send(body).await;
+    answer.end(ended);
 }
 
 /// Removes what HTTP/2 does not have and adds `content-length` and `date`.
@@ -170,7 +207,7 @@ fn finish_head(headers: &mut HeaderMap, status: StatusCode, sending: Sending) {
 }
 
 /// An answer whose head has been sent.
-struct Answer<'a, J> {
+pub(super) struct Answer<'a, J> {
     stream: SendStream<Bytes>,
     id: u32,
     remainder: Remainder,
@@ -181,7 +218,26 @@ struct Answer<'a, J> {
 
 // === impl Answer ===
 
-impl<J> Answer<'_, J> {
+impl<'a, J> Answer<'a, J> {
+    fn new(
+        stream: SendStream<Bytes>,
+        sending: Sending,
+        connection: &'a Connection<J>,
+        queued: &'a Queued,
+    ) -> Self {
+        let id = stream.stream_id().as_u32();
+        Self { stream, id, remainder: sending.remainder(), stall: Stall::new(), connection, queued }
+    }
+
+    /// Tells the client of a failure, and gives back what the stream has queued.
+    fn end(mut self, ended: Result<(), CutShort>) {
+        let Err(cut) = ended else { return };
+        if let CutShort::Reset(reason) = cut {
+            self.stream.send_reset(reason);
+        }
+        self.queued.forget(self.id);
+    }
+
     async fn send(&mut self, mut body: Body) -> Result<(), CutShort> {
         while let Some(frame) = self.next_frame(&mut body).await? {
             match frame.into_data() {
@@ -221,7 +277,7 @@ impl<J> Answer<'_, J> {
 
     /// Sends as the client's window, and the bounds on what the stream and the connection may queue,
     /// allow.
-    async fn send_data(&mut self, mut data: Bytes, ends: bool) -> Result<(), CutShort> {
+    pub(super) async fn send_data(&mut self, mut data: Bytes, ends: bool) -> Result<(), CutShort> {
         if data.is_empty() {
             return if ends { Ok(self.stream.send_data(data, true)?) } else { Ok(()) };
         }

@@ -2,6 +2,7 @@
 
 mod ends;
 mod frames;
+mod websocket;
 
 use std::{
     sync::{Arc, Condvar, Mutex},
