@@ -9,6 +9,8 @@ mod peers;
 mod resources;
 
 use std::error::Error;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -21,7 +23,7 @@ const ROUNDS: usize = 9;
 /// Length of one round, in seconds.
 const SECONDS: u32 = 3;
 const CONNECTIONS: u32 = 50;
-/// How long filters have to start before anything is measured.
+/// How long filters have to start, and connections to rest, before anything is measured.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Our CPU per plain GET, as a ratio to nginx's.
@@ -30,6 +32,10 @@ const PLAIN_RATIO_MAX: f64 = 1.6;
 const CHAIN_MICROS_MAX: f64 = 40.0;
 /// Idle resident memory with three filters, in KiB.
 const IDLE_KIB_MAX: u64 = 45 * 1024;
+/// Resident memory for each idle connection of HTTP/1, in KiB.
+const CONNECTION_KIB_MAX: f64 = 10.0;
+/// Idle connections that are held at a time; each takes a descriptor here and one there.
+const IDLE_CONNECTIONS: usize = 5_000;
 
 /// What one round of load cost a peer.
 #[derive(Clone, Copy)]
@@ -76,6 +82,13 @@ fn run(waypoint: &Path, envoy: &Path) -> Result<bool, Box<dyn Error>> {
         rounds.median(|round| round[2]),
     );
 
+    let fresh = Waypoint::start(waypoint, &resources::plain(origin.port()))?;
+    let connection = idle_connection_kib(&fresh)?;
+    println!(
+        "an idle connection: {connection:.1} KiB (≤ {CONNECTION_KIB_MAX}, mean of {IDLE_CONNECTIONS})"
+    );
+    drop(fresh);
+
     let script = resources::post_script()?;
     let post = Load { path: "/upload", script: Some(script.path()) };
     let chain = Waypoint::start(waypoint, &resources::chain(origin.port()))?;
@@ -98,7 +111,28 @@ fn run(waypoint: &Path, envoy: &Path) -> Result<bool, Box<dyn Error>> {
         rounds.median(|round| round[3]),
         rounds.median(|[.., plain, chain]| chain - plain),
     );
-    Ok(ratio <= PLAIN_RATIO_MAX && added <= CHAIN_MICROS_MAX && idle < IDLE_KIB_MAX)
+    Ok(ratio <= PLAIN_RATIO_MAX
+        && added <= CHAIN_MICROS_MAX
+        && idle < IDLE_KIB_MAX
+        && connection <= CONNECTION_KIB_MAX)
+}
+
+/// What a process grows by for each of many connections that have sent one request and stay.
+fn idle_connection_kib(waypoint: &Waypoint) -> Result<f64, Box<dyn Error>> {
+    let before = waypoint.resident_kib()?;
+    let mut connections = Vec::with_capacity(IDLE_CONNECTIONS);
+    for _ in 0..IDLE_CONNECTIONS {
+        let mut stream = TcpStream::connect(("127.0.0.1", waypoint.port()))?;
+        stream.write_all(b"GET /orders HTTP/1.1\r\nhost: a\r\n\r\n")?;
+        if stream.read(&mut [0; 1024])? == 0 {
+            return Err("a connection was not kept".into());
+        }
+        connections.push(stream);
+    }
+    // A connection gives its buffers back when it has been idle for a second.
+    std::thread::sleep(SETTLE);
+    let grown = waypoint.resident_kib()?.saturating_sub(before);
+    Ok(grown as f64 / IDLE_CONNECTIONS as f64)
 }
 
 /// CPU per request of each peer, in microseconds, in each round. What is compared is compared within

@@ -194,11 +194,14 @@ pub async fn serve<J: Journey>(
         _ => unless(cut.cut(), first_bytes(&mut io, alpn, &connection)).await.flatten(),
     };
     match begun {
+        // In boxes: a connection holds what its own protocol needs.
         Some((Alpn::Http1, early)) => {
-            unless(cut.cut(), http1::serve(io, early, connection)).await;
+            unless(cut.cut(), Box::pin(http1::serve(io, early, connection))).await;
         }
         // It hears of the cut itself, to say so with a GOAWAY.
-        Some((Alpn::Http2, early)) => http2::serve(io, early.freeze(), connection).await,
+        Some((Alpn::Http2, early)) => {
+            Box::pin(http2::serve(io, early.freeze(), connection)).await;
+        }
         None => {}
     }
 }

@@ -186,7 +186,7 @@ impl Accepted {
         let socket = Socket::new(stream);
         let (io, tls) = match handshake {
             None => (Io::Plain(socket), None),
-            Some(handshake) => match handshake.accept(socket, &closing).await {
+            Some(handshake) => match Box::pin(handshake.accept(socket, &closing)).await {
                 Ok((stream, tls)) => (Io::Tls(Box::new(stream)), Some(tls)),
                 Err(failure) => return (entrance.handshake_failed)(failure, peer),
             },

@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
-    task::Poll,
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -31,6 +31,9 @@ use crate::codec::{
 /// How much of a request's body that nobody read is read and thrown away, in bytes, so that the
 /// connection can go on. Past it: closed.
 const UNREAD_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a connection is idle before it gives its buffers back.
+const RESTS_AFTER: Duration = Duration::from_secs(1);
 
 /// How long throwing away may take, and the wait for a body that the journey still holds after its
 /// answer. Past it: closed.
@@ -98,7 +101,8 @@ impl<J: Journey> Http1<J> {
     async fn run(mut self) {
         loop {
             let next = match self.next_head().await {
-                Arrival::Request(head) => self.exchange(*head).await,
+                // In a box: an idle connection does not hold what only an exchange needs.
+                Arrival::Request(head) => Box::pin(self.exchange(head)).await,
                 Arrival::Refused(refusal) => {
                     self.connection.journey.refused(&refusal, &self.connection.info);
                     self.refuse(refusal).await
@@ -144,13 +148,15 @@ impl<J: Journey> Http1<J> {
 
     /// Reads once, within the time for a head or, before its first byte, the time for being idle.
     async fn more_of_head(&mut self) -> Result<(), Arrival> {
-        let Self { connection, reader: Some(reader), stall, .. } = self else {
+        let Self { connection, reader: Some(reader), writer, stall, .. } = self else {
             return Err(Arrival::Nothing);
         };
         let idle = reader.buffer.is_empty();
-        reader.shrink();
         let limits = &connection.limits;
-        let limit = if idle { limits.idle_timeout } else { limits.head_timeout };
+        // Two waits: memory is given back after the first.
+        let rests = RESTS_AFTER.min(limits.idle_timeout);
+        let mut limit = if idle { rests } else { limits.head_timeout };
+        let mut rested = false;
         let mut closing = pin!(connection.closing.closing());
         poll_fn(|cx| {
             if let Poll::Ready(read) = reader.poll_fill(cx, HEAD_READ_BYTES) {
@@ -166,18 +172,28 @@ impl<J: Journey> Http1<J> {
                 return Poll::Ready(Err(Arrival::Nothing));
             }
             // A head's time runs from its first byte on: more bytes are no progress.
-            stall.poll_expired(cx, limit).map(|()| {
-                Err(if idle { Arrival::Nothing } else { Arrival::Refused(Refusal::HeadTimeout) })
-            })
+            ready!(stall.poll_expired(cx, limit));
+            if !idle {
+                return Poll::Ready(Err(Arrival::Refused(Refusal::HeadTimeout)));
+            }
+            if rested {
+                return Poll::Ready(Err(Arrival::Nothing));
+            }
+            reader.rest();
+            writer.rest();
+            rested = true;
+            limit = limits.idle_timeout.saturating_sub(rests);
+            stall.progress();
+            stall.poll_expired(cx, limit).map(|()| Err(Arrival::Nothing))
         })
         .await
     }
 
-    async fn exchange(&mut self, head: Head) -> Next {
+    async fn exchange(&mut self, head: Box<Head>) -> Next {
         let asked =
             Asked { method: head.request.method().clone(), version: head.request.version() };
         let (stays, upgrade) = (head.stays, head.upgrade);
-        let request = self.with_body(head);
+        let request = self.with_body(*head);
         let Some(response) = self.call(request).await else {
             return Next::Cut;
         };

@@ -16,6 +16,9 @@ const GATHERED_BYTES_MAX: usize = 16 * 1024;
 /// where they are.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
 
+/// What is kept for the next head while nothing happens, in bytes.
+const RESTING_BYTES_MAX: usize = 512;
+
 #[derive(Default)]
 pub(super) struct Outbox {
     gathered: Vec<u8>,
@@ -33,6 +36,11 @@ impl Outbox {
     pub(super) fn gathered(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.large.is_empty() && self.tail.is_empty());
         &mut self.gathered
+    }
+
+    /// Gives back what is more than most heads need, if nothing waits.
+    pub(super) fn rest(&mut self) {
+        self.gathered.shrink_to(RESTING_BYTES_MAX);
     }
 
     /// Puts `data` and then `tail` behind what is gathered.

@@ -37,9 +37,9 @@ impl Reader {
         poll_fill(&mut self.io, &mut self.buffer, cx, read_bytes)
     }
 
-    /// Gives back the memory that an earlier body took, before a time of quiet.
-    pub(super) fn shrink(&mut self) {
-        if self.buffer.is_empty() && BODY_READ_BYTES <= self.buffer.capacity() {
+    /// Gives back the memory before a time of quiet, if nothing is in it.
+    pub(super) fn rest(&mut self) {
+        if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
     }

@@ -33,6 +33,11 @@ impl Writer {
         self.outbox.gathered()
     }
 
+    /// Gives back memory before a time of quiet.
+    pub(super) fn rest(&mut self) {
+        self.outbox.rest();
+    }
+
     /// Sends `data` and then `tail`: at once if there is much, else with the next flush.
     pub(super) async fn send(&mut self, data: Bytes, tail: &'static [u8]) -> io::Result<()> {
         self.outbox.put(data, tail);
