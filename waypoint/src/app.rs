@@ -1,16 +1,18 @@
 //! Wires the stages: the only file that sees all of the configuration.
 
 mod sockets;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use waypoint_abi::{ArtefactCache, EngineOptions};
@@ -32,7 +34,8 @@ use crate::resources::{
 use crate::snapshot::{CalloutTargets, Current};
 use crate::upstream::{UpstreamLimits, Upstreams};
 
-use sockets::Sockets;
+use sockets::{Addresses, Sockets};
+use takeover::Inherited;
 
 /// VMs of the whole process; past it, a filter that wants one more waits or fails by its policy. Each
 /// place costs about 60 KiB even while it is empty.
@@ -75,6 +78,8 @@ pub struct Settings {
     pub trusted_hops: Vec<IpNet>,
     /// Where compiled modules are kept.
     pub cache_dir: PathBuf,
+    /// Where listening sockets are taken over from a predecessor and given to a successor.
+    pub takeover: Option<PathBuf>,
     /// How long a drain may take.
     pub drain: Duration,
     /// The access log's form; none without it.
@@ -102,6 +107,9 @@ pub enum StartError {
     /// The files cannot be watched.
     #[error("the files cannot be watched")]
     Watch(#[from] notify::Error),
+    /// A predecessor is there and does not give its sockets, or the path cannot be written.
+    #[error("no takeover at {path}")]
+    Takeover { path: PathBuf, source: std::io::Error },
     /// A signal handler or the log's thread could not be set up.
     #[error("the process cannot be set up")]
     Setup(#[source] std::io::Error),
@@ -145,7 +153,10 @@ pub struct App {
     generations: Arc<Generations>,
     trigger: Trigger,
     log: Option<AccessLog>,
-    addresses: Arc<sockets::Addresses>,
+    addresses: Arc<Addresses>,
+    /// Closes the operator's ports before the rest of the support, when a successor has them.
+    operator: Closing,
+    successor: Option<UnixListener>,
     _watcher: Option<notify::RecommendedWatcher>,
 }
 
@@ -173,8 +184,13 @@ impl App {
         let journey = Journey::new(Arc::clone(&state.current), records, trusted, memory);
 
         let slots = Arc::new(Semaphore::new(settings.connections_max as usize));
-        let addresses = Arc::new(sockets::Addresses::new(settings.addresses_file.clone()));
-        let ports = OperatorPorts::bind(&settings, &addresses).await?;
+        let keeps = settings.takeover.is_some();
+        let addresses = Arc::new(Addresses::new(settings.addresses_file.clone(), keeps));
+        let mut inherited = match &settings.takeover {
+            Some(path) => Inherited::ask(path).await.map_err(no_takeover(path))?,
+            None => Inherited::nothing(),
+        };
+        let ports = OperatorPorts::bind(&settings, &addresses, &mut inherited).await?;
         let mut sockets = Sockets {
             settings: settings.clone(),
             current: Arc::clone(&state.current),
@@ -185,6 +201,7 @@ impl App {
             closing: closing.clone(),
             tasks: traffic_tasks,
             addresses: Arc::clone(&addresses),
+            inherited,
             bound: BTreeMap::new(),
         };
         let (upstreams, generations) =
@@ -198,6 +215,7 @@ impl App {
         let report = reloader.first(&mut sockets, settings.partial).await;
         refused_at_start(&report, settings.partial)?;
         let signals = Signals::listen().map_err(StartError::Setup)?;
+        let mut inherited = std::mem::replace(&mut sockets.inherited, Inherited::nothing());
 
         let watcher = settings
             .watch
@@ -213,9 +231,20 @@ impl App {
             log,
             health: health.clone(),
         };
-        ports.serve(Arc::new(admin), metrics, health.clone(), slots, &ending, &tasks);
+        let operator = ending.child();
+        ports.serve(Arc::new(admin), metrics, health.clone(), slots, &operator, &tasks);
         health.start();
         addresses.publish();
+        let successor = match &settings.takeover {
+            Some(path) => {
+                let successor = takeover::listen(path).map_err(no_takeover(path))?;
+                if let Err(error) = inherited.serving().await {
+                    tracing::warn!(%error, "the predecessor has gone");
+                }
+                Some(successor)
+            }
+            None => None,
+        };
         tracing::info!(snapshot = report.snapshot, "serving");
         let app = Self {
             settings,
@@ -226,6 +255,8 @@ impl App {
             trigger,
             log: access_log,
             addresses,
+            operator,
+            successor,
             _watcher: watcher,
         };
         Ok((app, signals))
@@ -236,19 +267,29 @@ impl App {
         self.addresses.all()
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains; a second one ends the process at once.
+    /// Serves until SIGTERM, SIGINT or a successor, then drains; a second signal ends the process at
+    /// once.
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe: it ends the process's work.
     pub async fn until_signalled(self, signals: Signals) {
         let Signals { mut terminate, mut interrupt, mut hangup } = signals;
-        loop {
-            // Cancel safe, all three: a signal that was not received is received next time.
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => self.trigger.pull(),
+        {
+            let mut taken_over = pin!(self.taken_over());
+            loop {
+                // Cancel safe, the three of them: a signal that was not received is received next
+                // time.
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    () = &mut taken_over => {
+                        tracing::info!("a successor has taken over");
+                        self.operator.close();
+                        break;
+                    }
+                    _ = hangup.recv() => self.trigger.pull(),
+                }
             }
         }
         tracing::info!(seconds = self.settings.drain.as_secs(), "draining");
@@ -260,12 +301,21 @@ impl App {
         }
     }
 
+    /// Resolves when a successor serves in our place; never where none can.
+    async fn taken_over(&self) {
+        match &self.successor {
+            Some(successor) => takeover::until_taken_over(successor, &self.addresses).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Finishes what is in flight, within the drain's limit, and ends.
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe: what was not drained is cut when the runtime ends.
     pub async fn drain(self) {
+        self.addresses.forget_sockets();
         if !self.traffic.drain(self.settings.drain).await {
             tracing::warn!("the drain's limit has passed: what was in flight is cut");
         }
@@ -352,6 +402,15 @@ impl State {
     }
 }
 
+fn no_takeover(path: &Path) -> impl FnOnce(std::io::Error) -> StartError {
+    move |source| StartError::Takeover { path: path.to_owned(), source }
+}
+
+fn adopt(socket: std::net::TcpListener) -> std::io::Result<TcpListener> {
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
 /// The operator's sockets, bound before anything is served.
 struct OperatorPorts {
     admin: TcpListener,
@@ -360,12 +419,21 @@ struct OperatorPorts {
 }
 
 impl OperatorPorts {
-    async fn bind(settings: &Settings, addresses: &sockets::Addresses) -> Result<Self, StartError> {
-        let bind = async |name: &str, default: SocketAddr| {
+    async fn bind(
+        settings: &Settings,
+        addresses: &Addresses,
+        inherited: &mut Inherited,
+    ) -> Result<Self, StartError> {
+        let mut bind = async |name: &str, default: SocketAddr| {
             let address = settings.bind.get(name).copied().unwrap_or(default);
             let failed = |source| StartError::Bind { name: name.to_owned(), address, source };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
-            addresses.set(name, listener.local_addr().map_err(failed)?);
+            let listener = match inherited.take(name, address) {
+                Some(socket) => adopt(socket),
+                None => TcpListener::bind(address).await,
+            };
+            let listener = listener.map_err(failed)?;
+            let address = listener.local_addr().map_err(failed)?;
+            addresses.set(name, address, &listener).map_err(failed)?;
             Ok::<_, StartError>(listener)
         };
         Ok(Self {

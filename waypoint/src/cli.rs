@@ -118,6 +118,11 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "WAYPOINT_CACHE_DIR", value_name = "DIR")]
     cache_dir: Option<PathBuf>,
 
+    /// A Unix socket for rolling restarts: a process that is started with it takes the listening
+    /// sockets of the one that runs with it; once it serves, the old one drains and ends.
+    #[arg(long, env = "WAYPOINT_TAKEOVER", value_name = "PATH")]
+    takeover: Option<PathBuf>,
+
     /// How long requests in flight may take to finish after SIGTERM, in seconds.
     #[arg(long, env = "WAYPOINT_DRAIN_SECONDS", default_value_t = 30)]
     drain_seconds: u64,
@@ -233,6 +238,7 @@ impl RunArgs {
             memory_max_bytes: self.memory_max_mib.map(|mib| u64::from(mib) << 20),
             trusted_hops: self.trusted_hops,
             cache_dir: self.cache_dir.unwrap_or_else(app::default_cache_dir),
+            takeover: self.takeover,
             drain: Duration::from_secs(self.drain_seconds),
             access_log: self.log.access_log.format(),
         }

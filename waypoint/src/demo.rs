@@ -95,6 +95,7 @@ fn settings(args: &DemoArgs) -> Settings {
         memory_max_bytes: None,
         trusted_hops: Vec::new(),
         cache_dir: crate::app::default_cache_dir(),
+        takeover: None,
         drain: Duration::from_secs(5),
         access_log: args.log.access_log.format(),
     }

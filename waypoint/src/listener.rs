@@ -7,7 +7,13 @@
 
 mod handshake;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::server::ResolvesServerCert;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
@@ -41,6 +47,12 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Listener {
     listener: TcpListener,
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
 }
 
 /// What a listener does with what it accepts.
@@ -89,6 +101,16 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self { listener: TcpListener::from_std(socket.into())? })
+    }
+
+    /// A socket that another process has bound.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says; tokio's driver cannot watch it.
+    pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener: TcpListener::from_std(listener)? })
     }
 
     /// Where it listens: the port is known even if 0 was asked for.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::sleep;
 use waypoint_policies::Entrance;
 
 use super::Settings;
+use super::takeover::Inherited;
 use crate::codec::CodecLimits;
 use crate::drain::{Closing, Tasks};
 use crate::journey::Journey;
@@ -37,6 +39,7 @@ pub(super) struct Sockets {
     pub(super) closing: Closing,
     pub(super) tasks: Tasks,
     pub(super) addresses: Arc<Addresses>,
+    pub(super) inherited: Inherited,
     pub(super) bound: BTreeMap<Arc<str>, Bound>,
 }
 
@@ -98,11 +101,14 @@ impl Listeners for Sockets {
 
 impl Sockets {
     /// Binds where the operator says, or at the entrance's port.
-    async fn bind(&self, entrance: &Entrance) -> std::io::Result<Bound> {
+    async fn bind(&mut self, entrance: &Entrance) -> std::io::Result<Bound> {
         let own = SocketAddr::new(self.settings.address, entrance.port);
         let address = self.settings.bind.get(&*entrance.name).copied().unwrap_or(own);
-        let listener = self.bind_soon(address).await?;
-        self.addresses.set(&entrance.name, listener.local_addr()?);
+        let listener = match self.inherited.take(&entrance.name, address) {
+            Some(socket) => Listener::from_std(socket)?,
+            None => self.bind_soon(address).await?,
+        };
+        self.addresses.set(&entrance.name, listener.local_addr()?, &listener)?;
         Ok(Bound {
             https: entrance.tls.is_some(),
             closing: self.closing.child(),
@@ -152,16 +158,51 @@ impl Sockets {
 /// Where everything listens, by name.
 pub(super) struct Addresses {
     file: Option<PathBuf>,
-    all: Mutex<BTreeMap<String, SocketAddr>>,
+    /// Whether sockets are kept, to be given to a successor.
+    keeps: bool,
+    all: Mutex<BTreeMap<String, Listening>>,
+}
+
+struct Listening {
+    address: SocketAddr,
+    socket: Option<OwnedFd>,
 }
 
 impl Addresses {
-    pub(super) fn new(file: Option<PathBuf>) -> Self {
-        Self { file, all: Mutex::default() }
+    pub(super) fn new(file: Option<PathBuf>, keeps: bool) -> Self {
+        Self { file, keeps, all: Mutex::default() }
     }
 
-    pub(super) fn set(&self, name: &str, address: SocketAddr) {
-        self.all.lock().insert(name.to_owned(), address);
+    /// A socket of this name listens.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be kept for a successor: no descriptor is left.
+    pub(super) fn set(
+        &self,
+        name: &str,
+        address: SocketAddr,
+        socket: &impl AsFd,
+    ) -> std::io::Result<()> {
+        let socket = self.keeps.then(|| socket.as_fd().try_clone_to_owned()).transpose()?;
+        self.all.lock().insert(name.to_owned(), Listening { address, socket });
+        Ok(())
+    }
+
+    /// The sockets, to be given to a successor.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is left.
+    pub(super) fn sockets(&self) -> std::io::Result<BTreeMap<String, OwnedFd>> {
+        let all = self.all.lock();
+        let kept = all.iter().filter_map(|(name, one)| Some((name.clone(), one.socket.as_ref()?)));
+        kept.map(|(name, socket)| Ok((name, socket.try_clone()?))).collect()
+    }
+
+    /// Keeps no socket any longer: what is not accepted from is closed.
+    pub(super) fn forget_sockets(&self) {
+        self.all.lock().values_mut().for_each(|listening| listening.socket = None);
     }
 
     fn remove(&self, name: &str) {
@@ -169,7 +210,7 @@ impl Addresses {
     }
 
     pub(super) fn all(&self) -> BTreeMap<String, SocketAddr> {
-        self.all.lock().clone()
+        self.all.lock().iter().map(|(name, one)| (name.clone(), one.address)).collect()
     }
 
     /// Writes the file, if there is to be one, in one step: a reader never sees half of it.

@@ -32,6 +32,7 @@ mod generations;
 mod modules;
 mod operate;
 mod reload;
+mod takeover;
 
 mod bodies;
 mod grpc;
