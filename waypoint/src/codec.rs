@@ -40,7 +40,7 @@ pub use self::{
     body::{Body, BodyError},
     http1::client::{Remains, Wire, WireError},
     hygiene::{EncodedSlashes, Refusal, remove_connection_specific, unite_content_lengths},
-    io::{Io, Socket},
+    io::{Channel, Io, Socket},
 };
 use crate::drain::{Closing, Tasks, unless};
 

@@ -7,12 +7,14 @@
 
 mod balance;
 mod connect;
+mod counters;
 mod deadline;
 mod head;
 mod http1;
 mod http2;
 mod pool;
 mod retry;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +30,8 @@ use crate::{
 
 use balance::Endpoint;
 pub use balance::{EndpointFigures, Upstreams};
+pub use counters::UpstreamCounters;
+pub use tls::{TlsFailure, TlsSettingsError, UpstreamTls};
 
 /// What a failure below HTTP said, for the log's error chain.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -36,8 +40,17 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     Http1,
-    /// HTTP/2 with prior knowledge, without TLS (h2c).
+    /// HTTP/2 with prior knowledge (h2c), or settled on by ALPN in TLS.
     Http2,
+}
+
+/// Whether endpoints are spoken to in TLS; it is configured, never guessed.
+#[derive(Clone)]
+pub enum Security {
+    Plain,
+    Tls(Arc<UpstreamTls>),
+    /// TLS is demanded and cannot be had: nothing is sent. The reason, for people.
+    Refused(Arc<str>),
 }
 
 /// What one endpoint may hold. Each bound says what happens when it is reached.
@@ -59,6 +72,8 @@ pub struct UpstreamLimits {
     pub idle_timeout: Duration,
     /// How long a TCP connection may take to be made.
     pub connect_timeout: Duration,
+    /// How long the TLS handshake after it may take. When over: the connection is given up.
+    pub tls_handshake_timeout: Duration,
     /// How often one request is tried, the first time included.
     pub attempts_max: u32,
 }
@@ -74,6 +89,7 @@ impl Default for UpstreamLimits {
             idle_max: 128,
             idle_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(1),
+            tls_handshake_timeout: Duration::from_secs(5),
             attempts_max: 3,
         }
     }
@@ -118,6 +134,11 @@ pub enum UpstreamError {
     ConnectRefused { address: SocketAddr },
     #[error("no connection to {address}")]
     ConnectFailed { address: SocketAddr, source: Arc<std::io::Error> },
+    #[error("no TLS with {address}: {failure}")]
+    Tls { address: SocketAddr, failure: TlsFailure },
+    /// A BackendTLSPolicy covers the service and cannot be used.
+    #[error("the service is to be spoken to in TLS, and cannot be: {reason}")]
+    TlsRefused { reason: Arc<str> },
     /// The per-try or the request deadline passed before a response head.
     #[error("no response head in time")]
     ResponseTimeout,
@@ -141,6 +162,7 @@ pub enum UpstreamError {
 pub struct Cluster {
     service: Arc<str>,
     protocol: Protocol,
+    security: Security,
     endpoints: Arc<[Arc<Endpoint>]>,
 }
 
@@ -153,6 +175,11 @@ impl Cluster {
     /// The protocol that its endpoints are spoken to.
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// Whether its endpoints are spoken to in TLS.
+    pub fn is_secure(&self) -> bool {
+        matches!(self.security, Security::Tls(_))
     }
 
     /// Sends the request to the better of two endpoints and returns its response.
@@ -172,6 +199,9 @@ impl Cluster {
         permitted: Permitted,
         deadlines: Deadlines,
     ) -> Result<Response<Body>, UpstreamError> {
+        if let Security::Refused(reason) = &self.security {
+            return Err(UpstreamError::TlsRefused { reason: Arc::clone(reason) });
+        }
         retry::send(self, permitted.into_request(), deadlines).await
     }
 }

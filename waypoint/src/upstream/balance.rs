@@ -15,9 +15,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use waypoint_policies::BackendTls;
 
 use super::pool::{Http1Pool, Http2Pool};
-use super::{Cluster, Protocol, UpstreamLimits};
+use super::tls::{self, Identity};
+use super::{
+    Cluster, Protocol, Security, TlsFailure, TlsSettingsError, UpstreamCounters, UpstreamLimits,
+    UpstreamTls,
+};
 use crate::drain::Tasks;
 
 /// How long an endpoint that could not be connected to is only a second choice.
@@ -35,6 +40,7 @@ pub struct Upstreams {
 pub(super) struct Shared {
     pub(super) limits: UpstreamLimits,
     pub(super) tasks: Tasks,
+    pub(super) counters: UpstreamCounters,
     /// Cancelled when nothing idle is to be kept any more.
     pub(super) closing: CancellationToken,
     started: Instant,
@@ -42,19 +48,32 @@ pub(super) struct Shared {
 
 /// Endpoints by identity. Dead entries are pruned whenever the map has doubled.
 struct Registry {
-    endpoints: HashMap<(SocketAddr, Protocol), Weak<Endpoint>>,
+    endpoints: HashMap<Key, Weak<Endpoint>>,
     prune_at: usize,
+    /// Few: one for each policy that lives.
+    tls: HashMap<Identity, Weak<UpstreamTls>>,
 }
 
-/// One address spoken to in one protocol: counters, health and connections.
+/// What two snapshots must agree on to share an endpoint's connections.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    address: SocketAddr,
+    protocol: Protocol,
+    tls: Option<Identity>,
+}
+
+/// One address spoken to in one protocol, plain or under one trust: counters, health and connections.
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
+    pub(super) tls: Option<Arc<UpstreamTls>>,
     pub(super) connections: Connections,
     pub(super) shared: Arc<Shared>,
     /// Requests sent here whose response body has not ended.
     outstanding: AtomicUsize,
     /// Until when the endpoint is a second choice, in milliseconds after `shared.started`.
     cooling_until: AtomicU64,
+    /// How the last TLS handshake failed, if it did.
+    handshake: Mutex<Option<TlsFailure>>,
 }
 
 pub(super) enum Connections {
@@ -67,6 +86,10 @@ pub(super) enum Connections {
 pub struct EndpointFigures {
     pub address: SocketAddr,
     pub protocol: Protocol,
+    /// Whether it is spoken to in TLS.
+    pub tls: bool,
+    /// Why the last TLS handshake failed, if it did.
+    pub tls_failure: Option<&'static str>,
     /// Requests whose response body has not ended.
     pub outstanding: usize,
     /// Connections, busy and idle and being made.
@@ -80,13 +103,17 @@ pub struct EndpointFigures {
 // === impl Upstreams ===
 
 impl Upstreams {
-    pub fn new(limits: UpstreamLimits, tasks: Tasks) -> Arc<Self> {
+    pub fn new(limits: UpstreamLimits, tasks: Tasks, counters: UpstreamCounters) -> Arc<Self> {
         let closing = CancellationToken::new();
-        let registry = Registry { endpoints: HashMap::new(), prune_at: Registry::PRUNE_MIN };
+        let registry = Registry {
+            endpoints: HashMap::new(),
+            prune_at: Registry::PRUNE_MIN,
+            tls: HashMap::new(),
+        };
         let registry = Arc::new(Mutex::new(registry));
         tasks.spawn(sweep(Arc::clone(&registry), limits.idle_timeout, closing.clone()));
         let _sweeping = closing.clone().drop_guard();
-        let shared = Arc::new(Shared { limits, tasks, closing, started: Instant::now() });
+        let shared = Arc::new(Shared { limits, tasks, counters, closing, started: Instant::now() });
         Arc::new(Self { shared, registry, _sweeping })
     }
 
@@ -96,13 +123,43 @@ impl Upstreams {
         self: &Arc<Self>,
         service: Arc<str>,
         protocol: Protocol,
+        security: Security,
         endpoints: &[SocketAddr],
     ) -> Cluster {
         let mut registry = self.registry.lock();
+        let tls = match &security {
+            Security::Tls(tls) => Some(tls),
+            Security::Plain | Security::Refused(_) => None,
+        };
         let endpoints =
-            endpoints.iter().map(|&address| registry.intern(address, protocol, &self.shared));
-        let endpoints = endpoints.collect();
-        Cluster { service, protocol, endpoints }
+            endpoints.iter().map(|&address| registry.intern(address, protocol, tls, &self.shared));
+        let endpoints = match &security {
+            Security::Refused(_) => Arc::default(),
+            Security::Plain | Security::Tls(_) => endpoints.collect(),
+        };
+        Cluster { service, protocol, security, endpoints }
+    }
+
+    /// What a policy says, ready for handshakes. Policies that say the same share their sessions,
+    /// and so do the snapshots that have them.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsSettingsError`]: the service must be [`Security::Refused`].
+    pub fn tls(
+        &self,
+        settings: &BackendTls,
+        protocol: Protocol,
+    ) -> Result<Arc<UpstreamTls>, TlsSettingsError> {
+        let identity = tls::identity(settings, protocol);
+        if let Some(tls) = self.registry.lock().tls.get(&identity).and_then(Weak::upgrade) {
+            return Ok(tls);
+        }
+        let tls = Arc::new(UpstreamTls::new(settings, protocol)?);
+        let mut registry = self.registry.lock();
+        registry.tls.retain(|_, tls| 0 < tls.strong_count());
+        registry.tls.insert(identity, Arc::downgrade(&tls));
+        Ok(tls)
     }
 
     /// Closes idle connections and keeps none from now on; requests in flight are not touched.
@@ -139,17 +196,19 @@ impl Registry {
         &mut self,
         address: SocketAddr,
         protocol: Protocol,
+        tls: Option<&Arc<UpstreamTls>>,
         shared: &Arc<Shared>,
     ) -> Arc<Endpoint> {
-        if let Some(endpoint) = self.endpoints.get(&(address, protocol)).and_then(Weak::upgrade) {
+        let key = Key { address, protocol, tls: tls.map(|tls| tls.identity) };
+        if let Some(endpoint) = self.endpoints.get(&key).and_then(Weak::upgrade) {
             return endpoint;
         }
         if self.prune_at <= self.endpoints.len() {
             self.endpoints.retain(|_, endpoint| 0 < endpoint.strong_count());
             self.prune_at = (2 * self.endpoints.len()).max(Self::PRUNE_MIN);
         }
-        let endpoint = Endpoint::new(address, protocol, Arc::clone(shared));
-        self.endpoints.insert((address, protocol), Arc::downgrade(&endpoint));
+        let endpoint = Endpoint::new(key, tls.cloned(), Arc::clone(shared));
+        self.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
     }
 
@@ -161,14 +220,25 @@ impl Registry {
 // === impl Endpoint ===
 
 impl Endpoint {
-    fn new(address: SocketAddr, protocol: Protocol, shared: Arc<Shared>) -> Arc<Self> {
-        let connections = match protocol {
+    fn new(key: Key, tls: Option<Arc<UpstreamTls>>, shared: Arc<Shared>) -> Arc<Self> {
+        let connections = match key.protocol {
             Protocol::Http1 => Connections::Http1(Http1Pool::new(&shared.limits)),
             Protocol::Http2 => Connections::Http2(Http2Pool::new(&shared.limits)),
         };
-        let outstanding = AtomicUsize::new(0);
-        let cooling_until = AtomicU64::new(0);
-        Arc::new(Self { address, connections, shared, outstanding, cooling_until })
+        Arc::new(Self {
+            address: key.address,
+            tls,
+            connections,
+            shared,
+            outstanding: AtomicUsize::new(0),
+            cooling_until: AtomicU64::new(0),
+            handshake: Mutex::new(None),
+        })
+    }
+
+    /// Notes how a TLS handshake ended; whether that is news.
+    pub(super) fn handshake_ended(&self, failure: Option<TlsFailure>) -> bool {
+        std::mem::replace(&mut *self.handshake.lock(), failure) != failure
     }
 
     /// Notes that no connection could be made: others are preferred for a while.
@@ -205,7 +275,16 @@ impl Endpoint {
             Connections::Http2(pool) => (Protocol::Http2, pool.figures()),
         };
         let outstanding = self.outstanding.load(Ordering::Relaxed);
-        EndpointFigures { address: self.address, protocol, outstanding, connections, idle, waiting }
+        EndpointFigures {
+            address: self.address,
+            protocol,
+            tls: self.tls.is_some(),
+            tls_failure: self.handshake.lock().map(TlsFailure::reason),
+            outstanding,
+            connections,
+            idle,
+            waiting,
+        }
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) async fn send(
     mut request: Request<Body>,
     deadlines: Deadlines,
 ) -> Result<Response<Body>, UpstreamError> {
-    let upgrade = head::prepare(&mut request, cluster.protocol)?;
+    let upgrade = head::prepare(&mut request, cluster.protocol, cluster.is_secure())?;
     let repeatable = is_safe(request.method()) && request.body().is_end_stream();
     let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false };
     let mut outgoing = Some(request);
@@ -114,6 +114,7 @@ fn worth_while(error: &UpstreamError, cluster: &Cluster, tried: &[SocketAddr]) -
         UpstreamError::ConnectTimeout { .. }
         | UpstreamError::ConnectRefused { .. }
         | UpstreamError::ConnectFailed { .. }
+        | UpstreamError::Tls { .. }
         | UpstreamError::QueueFull { .. } => has_untried(&cluster.endpoints, tried),
         // Its caller has waited long enough.
         UpstreamError::QueueTimeout { .. } => false,

@@ -7,6 +7,7 @@ mod http2_faults;
 mod origin;
 mod pool;
 mod retry;
+mod tls;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -18,7 +19,10 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use tokio::sync::mpsc;
 
-use super::{Cluster, Deadlines, Protocol, UpstreamError, UpstreamLimits, Upstreams};
+use super::{
+    Cluster, Deadlines, Protocol, Security, UpstreamCounters, UpstreamError, UpstreamLimits,
+    Upstreams,
+};
 use crate::authorize::Permitted;
 use crate::codec::body::{Body, BodyError};
 use crate::drain::{Drain, Tasks};
@@ -35,15 +39,18 @@ struct Bench {
 impl Bench {
     fn new(limits: UpstreamLimits) -> Self {
         let (_, tasks, _) = Drain::new();
-        Self { upstreams: Upstreams::new(limits, tasks.clone()), tasks }
+        Self {
+            upstreams: Upstreams::new(limits, tasks.clone(), UpstreamCounters::default()),
+            tasks,
+        }
     }
 
     fn http1(&self, addresses: &[SocketAddr]) -> Cluster {
-        self.upstreams.cluster("ns/service".into(), Protocol::Http1, addresses)
+        self.upstreams.cluster("ns/service".into(), Protocol::Http1, Security::Plain, addresses)
     }
 
     fn http2(&self, addresses: &[SocketAddr]) -> Cluster {
-        self.upstreams.cluster("ns/service".into(), Protocol::Http2, addresses)
+        self.upstreams.cluster("ns/service".into(), Protocol::Http2, Security::Plain, addresses)
     }
 
     fn outstanding(&self) -> usize {

@@ -331,13 +331,14 @@ async fn an_endpoint_that_nobody_names_closes_its_connection() {
 async fn a_drain_waits_for_streams_and_for_no_idle_connection() {
     let bench = Bench::new(UpstreamLimits::default());
     let (drain, tasks, _) = Drain::new();
-    let upstreams = Upstreams::new(UpstreamLimits::default(), tasks);
+    let upstreams = Upstreams::new(UpstreamLimits::default(), tasks, UpstreamCounters::default());
     let origin = serve(&bench, Builder::new(), |_, mut respond| async move {
         let mut stream = respond.send_response(ok(), false).expect("a head");
         stream.send_data("hello".into(), true).expect("a body");
     })
     .await;
-    let cluster = upstreams.cluster("ns/service".into(), Protocol::Http2, &[origin.address]);
+    let cluster =
+        upstreams.cluster("ns/service".into(), Protocol::Http2, Security::Plain, &[origin.address]);
     let response = send(&cluster, get("/")).await.expect("a head");
     upstreams.close();
     assert_eq!(text(response.into_body()).await, Ok("hello".to_owned()));

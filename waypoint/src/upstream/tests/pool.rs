@@ -128,7 +128,12 @@ async fn snapshots_that_name_the_same_endpoint_share_its_connections() {
     let origin = Origin::answering(&bench, HELLO).await;
     let old = bench.http1(&[origin.address]);
     fetch(&old, get("/")).await;
-    let new = bench.upstreams.cluster("ns/other".into(), Protocol::Http1, &[origin.address]);
+    let new = bench.upstreams.cluster(
+        "ns/other".into(),
+        Protocol::Http1,
+        Security::Plain,
+        &[origin.address],
+    );
     drop(old);
     fetch(&new, get("/")).await;
     assert_eq!((origin.accepted(), bench.upstreams.figures().len()), (1, 1));
@@ -198,7 +203,7 @@ async fn only_so_many_idle_connections_are_kept() {
 #[tokio::test]
 async fn all_goes_with_the_last_handle() {
     let (drain, tasks, _) = Drain::new();
-    let upstreams = Upstreams::new(UpstreamLimits::default(), tasks);
+    let upstreams = Upstreams::new(UpstreamLimits::default(), tasks, UpstreamCounters::default());
     drop(upstreams);
     assert!(within(drain.drain(PATIENCE)).await);
 }
