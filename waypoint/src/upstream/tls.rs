@@ -9,6 +9,7 @@ mod failure;
 mod verify;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -19,12 +20,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use waypoint_policies::{BackendTls, Hostname, SubjectAltName, Trust};
+use waypoint_policies::{BackendTls, CaCertificates, Hostname, SubjectAltName, Trust};
 
 use super::Protocol;
 use crate::codec::Socket;
 pub use failure::TlsFailure;
-use std::time::Duration;
 
 /// Names what connections were made under.
 pub(super) type Identity = [u8; 32];
@@ -59,26 +59,7 @@ impl UpstreamTls {
     pub(super) fn new(settings: &BackendTls, protocol: Protocol) -> Result<Self, TlsSettingsError> {
         let roots = match &settings.trust {
             Trust::System => system_roots()?,
-            Trust::Certificates(all) => {
-                let mut roots = RootCertStore::empty();
-                for one in all {
-                    let config_map = || one.config_map.clone();
-                    let certificates = CertificateDer::pem_slice_iter(one.pem.as_bytes());
-                    let mut found = false;
-                    for certificate in certificates {
-                        let added = certificate.ok().and_then(|der| roots.add(der).ok());
-                        found = added.is_some();
-                        if !found {
-                            break;
-                        }
-                    }
-                    if !found {
-                        let config_map = config_map();
-                        return Err(TlsSettingsError::Certificates { config_map });
-                    }
-                }
-                Arc::new(roots)
-            }
+            Trust::Certificates(all) => roots_of(all)?,
         };
         let hostname = settings.hostname.clone();
         let name = ServerName::try_from(hostname.clone())
@@ -145,6 +126,21 @@ pub(super) fn identity(settings: &BackendTls, protocol: Protocol) -> Identity {
         Trust::Certificates(all) => all.iter().for_each(|one| put(6, &one.pem)),
     }
     digest.finalize().into()
+}
+
+/// Whom these ConfigMaps trust. All that stands there must be readable: half a rotation is none.
+fn roots_of(all: &[CaCertificates]) -> Result<Arc<RootCertStore>, TlsSettingsError> {
+    let mut roots = RootCertStore::empty();
+    for one in all {
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(one.pem.as_bytes()).collect();
+        let found = read.unwrap_or_default();
+        let usable = !found.is_empty() && found.into_iter().all(|der| roots.add(der).is_ok());
+        if !usable {
+            let config_map = one.config_map.clone();
+            return Err(TlsSettingsError::Certificates { config_map });
+        }
+    }
+    Ok(Arc::new(roots))
 }
 
 /// Whom the machine trusts; read once.

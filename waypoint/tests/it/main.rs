@@ -39,4 +39,5 @@ mod http2_threads;
 mod hygiene;
 mod routing;
 mod tls;
+mod upstream_tls;
 mod websocket;
