@@ -30,7 +30,7 @@ use crate::resources::{
     Trigger,
 };
 use crate::snapshot::{CalloutTargets, Current};
-use crate::upstream::{UpstreamCounters, UpstreamLimits, Upstreams};
+use crate::upstream::{UpstreamLimits, Upstreams};
 
 use sockets::Sockets;
 
@@ -322,9 +322,8 @@ impl State {
         let targets = Arc::new(CalloutTargets::default());
         let host = FilterHost::new(tasks.clone(), Arc::clone(&targets));
         let generations = Arc::new(Generations::new(Arc::new(host)));
-        let counters = UpstreamCounters::default();
-        let metrics = Metrics::new(Arc::clone(&generations) as _, &counters);
-        let upstreams = Upstreams::new(UpstreamLimits::default(), tasks.clone(), counters);
+        let upstreams = Upstreams::new(UpstreamLimits::default(), tasks.clone());
+        let metrics = Metrics::new(Arc::clone(&generations) as _, &upstreams);
         tracing::debug!(cache = %settings.cache_dir.display(), "engine started");
         Ok(Self {
             current: Arc::new(Current::empty()),

@@ -10,6 +10,7 @@ mod connect;
 mod counters;
 mod deadline;
 mod head;
+mod health;
 mod http1;
 mod http2;
 mod pool;
@@ -30,7 +31,7 @@ use crate::{
 
 use balance::Endpoint;
 pub use balance::{EndpointFigures, Upstreams};
-pub use counters::UpstreamCounters;
+pub use health::EjectionLimits;
 pub use tls::{TlsFailure, TlsSettingsError, UpstreamTls};
 
 /// What a failure below HTTP said, for the log's error chain.
@@ -76,6 +77,8 @@ pub struct UpstreamLimits {
     pub tls_handshake_timeout: Duration,
     /// How often one request is tried, the first time included.
     pub attempts_max: u32,
+    /// When endpoints that fail are left out.
+    pub ejection: EjectionLimits,
 }
 
 impl Default for UpstreamLimits {
@@ -91,6 +94,7 @@ impl Default for UpstreamLimits {
             connect_timeout: Duration::from_secs(1),
             tls_handshake_timeout: Duration::from_secs(5),
             attempts_max: 3,
+            ejection: EjectionLimits::default(),
         }
     }
 }

@@ -161,6 +161,8 @@ pub(super) fn endpoints(upstreams: &Upstreams) -> Value {
                 "address": figures.address,
                 "tls": figures.tls,
                 "tlsFailure": figures.tls_failure,
+                "failures": figures.failures,
+                "ejectedMs": figures.ejected_for.map(|left| left.as_millis()),
                 "outstanding": figures.outstanding,
                 "connections": figures.connections,
                 "idle": figures.idle,

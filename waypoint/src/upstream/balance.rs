@@ -17,11 +17,12 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use waypoint_policies::BackendTls;
 
+use super::counters::{Counters, EjectedCollector};
+use super::health::{Health, millis};
 use super::pool::{Http1Pool, Http2Pool};
 use super::tls::{self, Identity};
 use super::{
-    Cluster, Protocol, Security, TlsFailure, TlsSettingsError, UpstreamCounters, UpstreamLimits,
-    UpstreamTls,
+    Cluster, Protocol, Security, TlsFailure, TlsSettingsError, UpstreamLimits, UpstreamTls,
 };
 use crate::drain::Tasks;
 
@@ -40,7 +41,7 @@ pub struct Upstreams {
 pub(super) struct Shared {
     pub(super) limits: UpstreamLimits,
     pub(super) tasks: Tasks,
-    pub(super) counters: UpstreamCounters,
+    pub(super) counters: Counters,
     /// Cancelled when nothing idle is to be kept any more.
     pub(super) closing: CancellationToken,
     started: Instant,
@@ -72,6 +73,7 @@ pub(super) struct Endpoint {
     outstanding: AtomicUsize,
     /// Until when the endpoint is a second choice, in milliseconds after `shared.started`.
     cooling_until: AtomicU64,
+    pub(super) health: Health,
     /// How the last TLS handshake failed, if it did.
     handshake: Mutex<Option<TlsFailure>>,
 }
@@ -90,6 +92,10 @@ pub struct EndpointFigures {
     pub tls: bool,
     /// Why the last TLS handshake failed, if it did.
     pub tls_failure: Option<&'static str>,
+    /// Failures since the last success.
+    pub failures: u32,
+    /// How much longer it is ejected, if it is.
+    pub ejected_for: Option<Duration>,
     /// Requests whose response body has not ended.
     pub outstanding: usize,
     /// Connections, busy and idle and being made.
@@ -103,7 +109,7 @@ pub struct EndpointFigures {
 // === impl Upstreams ===
 
 impl Upstreams {
-    pub fn new(limits: UpstreamLimits, tasks: Tasks, counters: UpstreamCounters) -> Arc<Self> {
+    pub fn new(limits: UpstreamLimits, tasks: Tasks) -> Arc<Self> {
         let closing = CancellationToken::new();
         let registry = Registry {
             endpoints: HashMap::new(),
@@ -113,6 +119,7 @@ impl Upstreams {
         let registry = Arc::new(Mutex::new(registry));
         tasks.spawn(sweep(Arc::clone(&registry), limits.idle_timeout, closing.clone()));
         let _sweeping = closing.clone().drop_guard();
+        let counters = Counters::default();
         let shared = Arc::new(Shared { limits, tasks, counters, closing, started: Instant::now() });
         Arc::new(Self { shared, registry, _sweeping })
     }
@@ -170,6 +177,18 @@ impl Upstreams {
         }
     }
 
+    /// Makes the series of all endpoints known.
+    pub fn register(&self, metrics: &mut prometheus_client::registry::Registry) {
+        self.shared.counters.register(metrics);
+        let registry = Arc::downgrade(&self.registry);
+        let ejected = move || {
+            let living = registry.upgrade().map(|registry| registry.lock().living());
+            let ejected = living.iter().flatten().filter(|endpoint| endpoint.is_ejected());
+            ejected.count() as u64
+        };
+        metrics.register_collector(Box::new(EjectedCollector::new(ejected)));
+    }
+
     /// The figures of every living endpoint, in no order.
     pub fn figures(&self) -> Vec<EndpointFigures> {
         self.registry.lock().living().iter().map(|endpoint| endpoint.figures()).collect()
@@ -184,6 +203,15 @@ async fn sweep(registry: Arc<Mutex<Registry>>, idle_timeout: Duration, closing: 
         for endpoint in living {
             endpoint.expire_idle();
         }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Milliseconds since the process began to send requests.
+    pub(super) fn now_ms(&self) -> u64 {
+        millis(self.started.elapsed())
     }
 }
 
@@ -232,6 +260,7 @@ impl Endpoint {
             shared,
             outstanding: AtomicUsize::new(0),
             cooling_until: AtomicU64::new(0),
+            health: Health::default(),
             handshake: Mutex::new(None),
         })
     }
@@ -243,16 +272,20 @@ impl Endpoint {
 
     /// Notes that no connection could be made: others are preferred for a while.
     pub(super) fn cool_down(&self) {
-        let until = self.shared.started.elapsed() + CONNECT_COOLDOWN;
-        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        let until = self.shared.now_ms() + millis(CONNECT_COOLDOWN);
         self.cooling_until.store(until, Ordering::Relaxed);
     }
 
     /// The smaller, the better a choice.
-    fn load(&self) -> (bool, usize) {
+    fn load(&self) -> (bool, bool, usize) {
         let until = self.cooling_until.load(Ordering::Relaxed);
-        let cooling = until != 0 && self.shared.started.elapsed().as_millis() < u128::from(until);
-        (cooling, self.outstanding.load(Ordering::Relaxed))
+        let cooling = until != 0 && self.shared.now_ms() < until;
+        (self.is_ejected(), cooling, self.outstanding.load(Ordering::Relaxed))
+    }
+
+    /// Whether it has failed too often to be chosen while another one can be.
+    fn is_ejected(&self) -> bool {
+        self.health.is_ejected(|| self.shared.now_ms())
     }
 
     fn expire_idle(&self) {
@@ -275,7 +308,10 @@ impl Endpoint {
             Connections::Http2(pool) => (Protocol::Http2, pool.figures()),
         };
         let outstanding = self.outstanding.load(Ordering::Relaxed);
+        let (failures, ejected_for) = self.health.figures(self.shared.now_ms());
         EndpointFigures {
+            failures,
+            ejected_for,
             address: self.address,
             protocol,
             tls: self.tls.is_some(),
@@ -333,7 +369,13 @@ pub(super) fn pick<'a>(
         count => {
             let (first, second) = two_of(count, random());
             let (first, second) = (nth(first)?, nth(second)?);
-            Some(if second.load() < first.load() { second } else { first })
+            let better = if second.load() < first.load() { second } else { first };
+            if !better.is_ejected() {
+                return Some(better);
+            }
+            // Both are: rare, for few are ejected at a time.
+            let mut others = endpoints.iter().filter(untried);
+            Some(others.find(|endpoint| !endpoint.is_ejected()).unwrap_or(better))
         }
     }
 }
@@ -354,7 +396,7 @@ fn two_of(count: usize, random: u64) -> (usize, usize) {
 }
 
 /// A thread's own generator (splitmix64): good enough to spread load, and nothing is shared.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
     }

@@ -1,30 +1,73 @@
-//! What the upstream side counts, for the metrics. Cheap to clone; all clones count together.
+//! What the upstream side counts, for the metrics.
 
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::TlsFailure;
+use super::health::Reason;
 
-/// The counters of all endpoints.
-#[derive(Clone, Debug, Default)]
-pub struct UpstreamCounters {
+/// The counters of all endpoints. Every label value is from a table or from resources.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
     tls_failures: Family<[(&'static str, &'static str); 1], Counter>,
+    ejections: Family<[(&'static str, String); 2], Counter>,
 }
 
-// === impl UpstreamCounters ===
+/// Counts the endpoints that are ejected, at each scrape.
+pub(super) struct EjectedCollector<F>(F);
 
-impl UpstreamCounters {
-    /// Makes the series known; every label value is from a table.
-    pub fn register(&self, registry: &mut Registry) {
+// === impl Counters ===
+
+impl Counters {
+    /// Makes the series known.
+    pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "waypoint_upstream_tls_failures",
             "TLS handshakes with endpoints that failed, by reason",
             self.tls_failures.clone(),
         );
+        registry.register(
+            "waypoint_upstream_ejections",
+            "Endpoints that were ejected because they failed, by the service and the last failure",
+            self.ejections.clone(),
+        );
     }
 
     pub(super) fn tls_failed(&self, failure: TlsFailure) {
         self.tls_failures.get_or_create(&[("reason", failure.reason())]).inc();
+    }
+
+    pub(super) fn ejected(&self, service: &str, reason: Reason) {
+        let labels = [("service", service.to_owned()), ("reason", reason.name().to_owned())];
+        self.ejections.get_or_create(&labels).inc();
+    }
+}
+
+// === impl EjectedCollector ===
+
+impl<F: Fn() -> u64 + Send + Sync + 'static> EjectedCollector<F> {
+    pub(super) fn new(count: F) -> Self {
+        Self(count)
+    }
+}
+
+impl<F> fmt::Debug for EjectedCollector<F> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("EjectedCollector")
+    }
+}
+
+impl<F: Fn() -> u64 + Send + Sync + 'static> Collector for EjectedCollector<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let gauge = ConstGauge::new((self.0)());
+        let help = "Endpoints that are ejected at the moment";
+        let (name, kind) = ("waypoint_upstream_ejected_endpoints", gauge.metric_type());
+        gauge.encode(encoder.encode_descriptor(name, help, None, kind)?)
     }
 }

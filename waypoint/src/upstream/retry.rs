@@ -14,6 +14,7 @@ use http_body::Body as _;
 
 use super::balance::{Connections, Endpoint, Outstanding, has_untried, pick};
 use super::deadline::within_head_time;
+use super::health::{self, Verdict};
 use super::{Cluster, Deadlines, UpstreamError, UpstreamPeer, head, http1, http2};
 use crate::codec::body::Body;
 
@@ -65,6 +66,7 @@ pub(super) async fn send(
             let attempt = pin!(attempt(endpoint, &mut outgoing, &plan));
             within_head_time(&plan.deadlines, attempt).await
         };
+        health::note(cluster, endpoint, Verdict::of(answer.as_ref()));
         let failure = match answer {
             None => return Err(UpstreamError::ResponseTimeout),
             Some(Err(failure)) => failure,

@@ -1,6 +1,7 @@
 //! The upstream side against real TCP origins: raw ones where a library would tidy up.
 
 mod body;
+mod health;
 mod http1;
 mod http2;
 mod http2_faults;
@@ -19,10 +20,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use tokio::sync::mpsc;
 
-use super::{
-    Cluster, Deadlines, Protocol, Security, UpstreamCounters, UpstreamError, UpstreamLimits,
-    Upstreams,
-};
+use super::{Cluster, Deadlines, Protocol, Security, UpstreamError, UpstreamLimits, Upstreams};
 use crate::authorize::Permitted;
 use crate::codec::body::{Body, BodyError};
 use crate::drain::{Drain, Tasks};
@@ -39,10 +37,7 @@ struct Bench {
 impl Bench {
     fn new(limits: UpstreamLimits) -> Self {
         let (_, tasks, _) = Drain::new();
-        Self {
-            upstreams: Upstreams::new(limits, tasks.clone(), UpstreamCounters::default()),
-            tasks,
-        }
+        Self { upstreams: Upstreams::new(limits, tasks.clone()), tasks }
     }
 
     fn http1(&self, addresses: &[SocketAddr]) -> Cluster {

@@ -331,7 +331,7 @@ async fn an_endpoint_that_nobody_names_closes_its_connection() {
 async fn a_drain_waits_for_streams_and_for_no_idle_connection() {
     let bench = Bench::new(UpstreamLimits::default());
     let (drain, tasks, _) = Drain::new();
-    let upstreams = Upstreams::new(UpstreamLimits::default(), tasks, UpstreamCounters::default());
+    let upstreams = Upstreams::new(UpstreamLimits::default(), tasks);
     let origin = serve(&bench, Builder::new(), |_, mut respond| async move {
         let mut stream = respond.send_response(ok(), false).expect("a head");
         stream.send_data("hello".into(), true).expect("a body");

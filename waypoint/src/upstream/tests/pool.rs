@@ -203,7 +203,7 @@ async fn only_so_many_idle_connections_are_kept() {
 #[tokio::test]
 async fn all_goes_with_the_last_handle() {
     let (drain, tasks, _) = Drain::new();
-    let upstreams = Upstreams::new(UpstreamLimits::default(), tasks, UpstreamCounters::default());
+    let upstreams = Upstreams::new(UpstreamLimits::default(), tasks);
     drop(upstreams);
     assert!(within(drain.drain(PATIENCE)).await);
 }
