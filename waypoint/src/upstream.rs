@@ -29,7 +29,7 @@ use crate::{
     codec::body::{Body, BodyError},
 };
 
-use balance::Endpoint;
+use balance::{Endpoint, Service};
 pub use balance::{EndpointFigures, Upstreams};
 pub use health::EjectionLimits;
 pub use tls::{TlsFailure, TlsSettingsError, UpstreamTls};
@@ -77,6 +77,8 @@ pub struct UpstreamLimits {
     pub tls_handshake_timeout: Duration,
     /// How often one request is tried, the first time included.
     pub attempts_max: u32,
+    /// How long an endpoint that is new to a service that served before takes less than its share.
+    pub slow_start: Duration,
     /// When endpoints that fail are left out.
     pub ejection: EjectionLimits,
 }
@@ -94,6 +96,7 @@ impl Default for UpstreamLimits {
             connect_timeout: Duration::from_secs(1),
             tls_handshake_timeout: Duration::from_secs(5),
             attempts_max: 3,
+            slow_start: Duration::from_secs(30),
             ejection: EjectionLimits::default(),
         }
     }
@@ -164,7 +167,7 @@ pub enum UpstreamError {
 /// A service's endpoints as one snapshot sees them. Cheap to clone, never changes.
 #[derive(Clone)]
 pub struct Cluster {
-    service: Arc<str>,
+    service: Arc<Service>,
     protocol: Protocol,
     security: Security,
     endpoints: Arc<[Arc<Endpoint>]>,
@@ -173,7 +176,7 @@ pub struct Cluster {
 impl Cluster {
     /// The service that this cluster serves.
     pub fn service(&self) -> &Arc<str> {
-        &self.service
+        &self.service.name
     }
 
     /// The protocol that its endpoints are spoken to.

@@ -4,9 +4,9 @@
 //! snapshots that name it. Nothing here waits; an endpoint that nobody holds is dropped with its
 //! idle connections.
 
-use std::cell::Cell;
+mod choice;
+
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -25,6 +25,8 @@ use super::{
     Cluster, Protocol, Security, TlsFailure, TlsSettingsError, UpstreamLimits, UpstreamTls,
 };
 use crate::drain::Tasks;
+use choice::Warming;
+pub(super) use choice::{has_untried, pick, random};
 
 /// How long an endpoint that could not be connected to is only a second choice.
 const CONNECT_COOLDOWN: Duration = Duration::from_secs(1);
@@ -51,8 +53,15 @@ pub(super) struct Shared {
 struct Registry {
     endpoints: HashMap<Key, Weak<Endpoint>>,
     prune_at: usize,
+    /// Services that a living snapshot has.
+    services: HashMap<Arc<str>, Weak<Service>>,
     /// Few: one for each policy that lives.
     tls: HashMap<Identity, Weak<UpstreamTls>>,
+}
+
+/// What a service keeps across snapshots.
+pub(super) struct Service {
+    pub(super) name: Arc<str>,
 }
 
 /// What two snapshots must agree on to share an endpoint's connections.
@@ -74,6 +83,7 @@ pub(super) struct Endpoint {
     /// Until when the endpoint is a second choice, in milliseconds after `shared.started`.
     cooling_until: AtomicU64,
     pub(super) health: Health,
+    warming: Warming,
     /// How the last TLS handshake failed, if it did.
     handshake: Mutex<Option<TlsFailure>>,
 }
@@ -114,6 +124,7 @@ impl Upstreams {
         let registry = Registry {
             endpoints: HashMap::new(),
             prune_at: Registry::PRUNE_MIN,
+            services: HashMap::new(),
             tls: HashMap::new(),
         };
         let registry = Arc::new(Mutex::new(registry));
@@ -134,12 +145,16 @@ impl Upstreams {
         endpoints: &[SocketAddr],
     ) -> Cluster {
         let mut registry = self.registry.lock();
+        let (service, is_new) = registry.service(service);
+        // All endpoints of a new service are new: none of them has to wait for the others.
+        let since = (!is_new).then(|| self.shared.now_ms());
         let tls = match &security {
             Security::Tls(tls) => Some(tls),
             Security::Plain | Security::Refused(_) => None,
         };
-        let endpoints =
-            endpoints.iter().map(|&address| registry.intern(address, protocol, tls, &self.shared));
+        let endpoints = endpoints
+            .iter()
+            .map(|&address| registry.intern(address, protocol, tls, since, &self.shared));
         let endpoints = match &security {
             Security::Refused(_) => Arc::default(),
             Security::Plain | Security::Tls(_) => endpoints.collect(),
@@ -225,6 +240,7 @@ impl Registry {
         address: SocketAddr,
         protocol: Protocol,
         tls: Option<&Arc<UpstreamTls>>,
+        new_since_ms: Option<u64>,
         shared: &Arc<Shared>,
     ) -> Arc<Endpoint> {
         let key = Key { address, protocol, tls: tls.map(|tls| tls.identity) };
@@ -235,9 +251,20 @@ impl Registry {
             self.endpoints.retain(|_, endpoint| 0 < endpoint.strong_count());
             self.prune_at = (2 * self.endpoints.len()).max(Self::PRUNE_MIN);
         }
-        let endpoint = Endpoint::new(key, tls.cloned(), Arc::clone(shared));
+        let endpoint = Endpoint::new(key, tls.cloned(), new_since_ms, Arc::clone(shared));
         self.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
+    }
+
+    /// The service of that name, and whether no living snapshot has it.
+    fn service(&mut self, name: Arc<str>) -> (Arc<Service>, bool) {
+        if let Some(service) = self.services.get(&name).and_then(Weak::upgrade) {
+            return (service, false);
+        }
+        self.services.retain(|_, service| 0 < service.strong_count());
+        let service = Arc::new(Service { name: Arc::clone(&name) });
+        self.services.insert(name, Arc::downgrade(&service));
+        (service, true)
     }
 
     fn living(&self) -> Vec<Arc<Endpoint>> {
@@ -248,7 +275,12 @@ impl Registry {
 // === impl Endpoint ===
 
 impl Endpoint {
-    fn new(key: Key, tls: Option<Arc<UpstreamTls>>, shared: Arc<Shared>) -> Arc<Self> {
+    fn new(
+        key: Key,
+        tls: Option<Arc<UpstreamTls>>,
+        new_since_ms: Option<u64>,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
         let connections = match key.protocol {
             Protocol::Http1 => Connections::Http1(Http1Pool::new(&shared.limits)),
             Protocol::Http2 => Connections::Http2(Http2Pool::new(&shared.limits)),
@@ -261,6 +293,7 @@ impl Endpoint {
             outstanding: AtomicUsize::new(0),
             cooling_until: AtomicU64::new(0),
             health: Health::default(),
+            warming: Warming::new(new_since_ms),
             handshake: Mutex::new(None),
         })
     }
@@ -277,10 +310,12 @@ impl Endpoint {
     }
 
     /// The smaller, the better a choice.
-    fn load(&self) -> (bool, bool, usize) {
+    fn load(&self) -> (bool, bool, bool, usize) {
         let until = self.cooling_until.load(Ordering::Relaxed);
         let cooling = until != 0 && self.shared.now_ms() < until;
-        (self.is_ejected(), cooling, self.outstanding.load(Ordering::Relaxed))
+        let window = self.shared.limits.slow_start;
+        let holds_back = self.warming.holds_back(window, || self.shared.now_ms());
+        (self.is_ejected(), cooling, holds_back, self.outstanding.load(Ordering::Relaxed))
     }
 
     /// Whether it has failed too often to be chosen while another one can be.
@@ -344,67 +379,4 @@ impl Drop for Outstanding {
     fn drop(&mut self) {
         self.0.outstanding.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-// === Power of two choices ===
-
-/// Picks the better of two endpoints drawn at random, none of them in `tried` while another is
-/// left. `None`: the list is empty.
-pub(super) fn pick<'a>(
-    endpoints: &'a [Arc<Endpoint>],
-    tried: &[SocketAddr],
-) -> Option<&'a Arc<Endpoint>> {
-    let untried = |endpoint: &&Arc<Endpoint>| !tried.contains(&endpoint.address);
-    let left =
-        if tried.is_empty() { endpoints.len() } else { endpoints.iter().filter(untried).count() };
-    // A retry is rare: walking to the n-th untried endpoint costs nothing that matters.
-    let nth = |index: usize| match left {
-        0 => endpoints.get(index),
-        left if left == endpoints.len() => endpoints.get(index),
-        _ => endpoints.iter().filter(untried).nth(index),
-    };
-    match if left == 0 { endpoints.len() } else { left } {
-        0 => None,
-        1 => nth(0),
-        count => {
-            let (first, second) = two_of(count, random());
-            let (first, second) = (nth(first)?, nth(second)?);
-            let better = if second.load() < first.load() { second } else { first };
-            if !better.is_ejected() {
-                return Some(better);
-            }
-            // Both are: rare, for few are ejected at a time.
-            let mut others = endpoints.iter().filter(untried);
-            Some(others.find(|endpoint| !endpoint.is_ejected()).unwrap_or(better))
-        }
-    }
-}
-
-/// Whether `pick` would give an endpoint that has not been tried.
-pub(super) fn has_untried(endpoints: &[Arc<Endpoint>], tried: &[SocketAddr]) -> bool {
-    endpoints.iter().any(|endpoint| !tried.contains(&endpoint.address))
-}
-
-/// Two different numbers below `count`, which is at least 2.
-fn two_of(count: usize, random: u64) -> (usize, usize) {
-    debug_assert!(2 <= count);
-    let [high, low] = [random >> 32, random & 0xffff_ffff];
-    let below = |half: u64, bound: usize| ((half * bound as u64) >> 32) as usize;
-    let first = below(high, count);
-    let second = below(low, count - 1);
-    (first, if second < first { second } else { second + 1 })
-}
-
-/// A thread's own generator (splitmix64): good enough to spread load, and nothing is shared.
-pub(super) fn random() -> u64 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
-    }
-    STATE.with(|state| {
-        let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        state.set(next);
-        let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    })
 }

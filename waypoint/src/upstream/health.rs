@@ -206,9 +206,9 @@ pub(super) fn note(cluster: &Cluster, endpoint: &Arc<Endpoint>, verdict: Verdict
     }
     health.failures.store(0, Ordering::Relaxed);
     let time = health.eject(limits, now_ms);
-    endpoint.shared.counters.ejected(&cluster.service, reason);
+    endpoint.shared.counters.ejected(cluster.service(), reason);
     tracing::warn!(
-        service = %cluster.service,
+        service = %cluster.service(),
         address = %endpoint.address,
         reason = reason.name(),
         seconds = time.as_secs(),
