@@ -32,6 +32,7 @@ use crate::{
 use balance::{Endpoint, Service};
 pub use balance::{EndpointFigures, Upstreams};
 pub use health::EjectionLimits;
+pub use retry::RetryBudget;
 pub use tls::{TlsFailure, TlsSettingsError, UpstreamTls};
 
 /// What a failure below HTTP said, for the log's error chain.
@@ -77,6 +78,8 @@ pub struct UpstreamLimits {
     pub tls_handshake_timeout: Duration,
     /// How often one request is tried, the first time included.
     pub attempts_max: u32,
+    /// How many retries of a service may run at a time.
+    pub retry_budget: RetryBudget,
     /// How long an endpoint that is new to a service that served before takes less than its share.
     pub slow_start: Duration,
     /// When endpoints that fail are left out.
@@ -96,6 +99,7 @@ impl Default for UpstreamLimits {
             connect_timeout: Duration::from_secs(1),
             tls_handshake_timeout: Duration::from_secs(5),
             attempts_max: 3,
+            retry_budget: RetryBudget::default(),
             slow_start: Duration::from_secs(30),
             ejection: EjectionLimits::default(),
         }

@@ -62,6 +62,8 @@ struct Registry {
 /// What a service keeps across snapshots.
 pub(super) struct Service {
     pub(super) name: Arc<str>,
+    /// Retries that run.
+    pub(super) retries: AtomicUsize,
 }
 
 /// What two snapshots must agree on to share an endpoint's connections.
@@ -262,7 +264,7 @@ impl Registry {
             return (service, false);
         }
         self.services.retain(|_, service| 0 < service.strong_count());
-        let service = Arc::new(Service { name: Arc::clone(&name) });
+        let service = Arc::new(Service { name: Arc::clone(&name), retries: AtomicUsize::new(0) });
         self.services.insert(name, Arc::downgrade(&service));
         (service, true)
     }
@@ -309,13 +311,18 @@ impl Endpoint {
         self.cooling_until.store(until, Ordering::Relaxed);
     }
 
+    /// Requests sent here whose response body has not ended.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::Relaxed)
+    }
+
     /// The smaller, the better a choice.
     fn load(&self) -> (bool, bool, bool, usize) {
         let until = self.cooling_until.load(Ordering::Relaxed);
         let cooling = until != 0 && self.shared.now_ms() < until;
         let window = self.shared.limits.slow_start;
         let holds_back = self.warming.holds_back(window, || self.shared.now_ms());
-        (self.is_ejected(), cooling, holds_back, self.outstanding.load(Ordering::Relaxed))
+        (self.is_ejected(), cooling, holds_back, self.outstanding())
     }
 
     /// Whether it has failed too often to be chosen while another one can be.
@@ -342,7 +349,7 @@ impl Endpoint {
             Connections::Http1(pool) => (Protocol::Http1, pool.figures()),
             Connections::Http2(pool) => (Protocol::Http2, pool.figures()),
         };
-        let outstanding = self.outstanding.load(Ordering::Relaxed);
+        let outstanding = self.outstanding();
         let (failures, ejected_for) = self.health.figures(self.shared.now_ms());
         EndpointFigures {
             failures,

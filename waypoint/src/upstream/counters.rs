@@ -17,6 +17,8 @@ use super::health::Reason;
 pub(super) struct Counters {
     tls_failures: Family<[(&'static str, &'static str); 1], Counter>,
     ejections: Family<[(&'static str, String); 2], Counter>,
+    retries: Family<[(&'static str, String); 1], Counter>,
+    retries_over_budget: Family<[(&'static str, String); 1], Counter>,
 }
 
 /// Counts the endpoints that are ejected, at each scrape.
@@ -37,10 +39,28 @@ impl Counters {
             "Endpoints that were ejected because they failed, by the service and the last failure",
             self.ejections.clone(),
         );
+        registry.register(
+            "waypoint_upstream_retries",
+            "Attempts after the first one",
+            self.retries.clone(),
+        );
+        registry.register(
+            "waypoint_upstream_retries_over_budget",
+            "Retries that were not made because too many ran",
+            self.retries_over_budget.clone(),
+        );
     }
 
     pub(super) fn tls_failed(&self, failure: TlsFailure) {
         self.tls_failures.get_or_create(&[("reason", failure.reason())]).inc();
+    }
+
+    pub(super) fn retried(&self, service: &str) {
+        self.retries.get_or_create(&[("service", service.to_owned())]).inc();
+    }
+
+    pub(super) fn over_retry_budget(&self, service: &str) {
+        self.retries_over_budget.get_or_create(&[("service", service.to_owned())]).inc();
     }
 
     pub(super) fn ejected(&self, service: &str, reason: Reason) {

@@ -3,7 +3,9 @@
 //! Takes a request and a cluster, gives a response head. A request is sent again when nothing of it
 //! was sent or the endpoint vouches that it was not processed; and once when it is safe, has no
 //! body, and its connection, used before, died before an answer began. Each try prefers an endpoint
-//! that has not been tried.
+//! that has not been tried. A service's retries have a budget; past it the failure is the answer.
+
+mod budget;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -17,6 +19,8 @@ use super::deadline::within_head_time;
 use super::health::{self, Verdict};
 use super::{Cluster, Deadlines, UpstreamError, UpstreamPeer, head, http1, http2};
 use crate::codec::body::Body;
+pub use budget::RetryBudget;
+use budget::Retrying;
 
 /// What an attempt must know besides the request.
 pub(super) struct Plan {
@@ -60,6 +64,7 @@ pub(super) async fn send(
     let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false };
     let mut outgoing = Some(request);
     let mut tried = Vec::new();
+    let mut _retrying = None;
     loop {
         let endpoint = pick(&cluster.endpoints, &tried).ok_or(UpstreamError::NoEndpoints)?;
         let answer = {
@@ -84,6 +89,11 @@ pub(super) async fn send(
             Again::Died if left => plan.repeatable = false, // Once.
             _ => return Err(failure.error),
         }
+        _retrying = None; // Its place is free for the next one.
+        _retrying = match Retrying::begin(cluster) {
+            None => return Err(failure.error),
+            retrying => retrying,
+        };
         plan.fresh = true;
     }
 }

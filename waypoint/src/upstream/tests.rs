@@ -8,6 +8,7 @@ mod http2_faults;
 mod origin;
 mod pool;
 mod retry;
+mod retry_budget;
 mod slow_start;
 mod tls;
 mod websocket;
