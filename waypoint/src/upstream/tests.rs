@@ -7,6 +7,7 @@ mod http2;
 mod http2_faults;
 mod origin;
 mod pool;
+mod removal;
 mod retry;
 mod retry_budget;
 mod slow_start;
