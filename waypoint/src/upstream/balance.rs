@@ -49,12 +49,13 @@ pub(super) struct Shared {
     started: Instant,
 }
 
-/// Endpoints by identity. Dead entries are pruned whenever the map has doubled.
+/// Endpoints by identity. Dead entries are pruned whenever a map has doubled.
 struct Registry {
     endpoints: HashMap<Key, Weak<Endpoint>>,
     prune_at: usize,
     /// Services that a living snapshot has.
     services: HashMap<Arc<str>, Weak<Service>>,
+    prune_services_at: usize,
     /// Few: one for each policy that lives.
     tls: HashMap<Identity, Weak<UpstreamTls>>,
 }
@@ -64,6 +65,8 @@ pub(super) struct Service {
     pub(super) name: Arc<str>,
     /// Retries that run.
     pub(super) retries: AtomicUsize,
+    /// Held while an endpoint is ejected.
+    pub(super) ejecting: Mutex<()>,
 }
 
 /// What two snapshots must agree on to share an endpoint's connections.
@@ -127,6 +130,7 @@ impl Upstreams {
             endpoints: HashMap::new(),
             prune_at: Registry::PRUNE_MIN,
             services: HashMap::new(),
+            prune_services_at: Registry::PRUNE_MIN,
             tls: HashMap::new(),
         };
         let registry = Arc::new(Mutex::new(registry));
@@ -263,8 +267,15 @@ impl Registry {
         if let Some(service) = self.services.get(&name).and_then(Weak::upgrade) {
             return (service, false);
         }
-        self.services.retain(|_, service| 0 < service.strong_count());
-        let service = Arc::new(Service { name: Arc::clone(&name), retries: AtomicUsize::new(0) });
+        if self.prune_services_at <= self.services.len() {
+            self.services.retain(|_, service| 0 < service.strong_count());
+            self.prune_services_at = (2 * self.services.len()).max(Self::PRUNE_MIN);
+        }
+        let service = Arc::new(Service {
+            name: Arc::clone(&name),
+            retries: AtomicUsize::new(0),
+            ejecting: Mutex::new(()),
+        });
         self.services.insert(name, Arc::downgrade(&service));
         (service, true)
     }

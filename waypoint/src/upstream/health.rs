@@ -193,19 +193,12 @@ pub(super) fn note(cluster: &Cluster, endpoint: &Arc<Endpoint>, verdict: Verdict
         Verdict::Failure(reason) => reason,
     };
     let limits = &endpoint.shared.limits.ejection;
-    let now_ms = endpoint.shared.now_ms();
     let failures = health.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-    if failures < limits.consecutive_failures || health.is_ejected(|| now_ms) {
+    // At five, ten, …: an endpoint that had to stay is looked at again, but not at each failure.
+    if !failures.is_multiple_of(limits.consecutive_failures.max(1)) {
         return;
     }
-    let all = cluster.endpoints.len();
-    let ejected = cluster.endpoints.iter().filter(|one| one.health.is_ejected(|| now_ms)).count();
-    let most = (all * limits.percent_max / 100).max(1).min(all.saturating_sub(1));
-    if most <= ejected {
-        return;
-    }
-    health.failures.store(0, Ordering::Relaxed);
-    let time = health.eject(limits, now_ms);
+    let Some(time) = eject(cluster, endpoint, limits) else { return };
     endpoint.shared.counters.ejected(cluster.service(), reason);
     tracing::warn!(
         service = %cluster.service(),
@@ -214,6 +207,22 @@ pub(super) fn note(cluster: &Cluster, endpoint: &Arc<Endpoint>, verdict: Verdict
         seconds = time.as_secs(),
         "an endpoint is ejected"
     );
+}
+
+/// Ejects the endpoint if its service may lose one more; gives for how long.
+fn eject(cluster: &Cluster, endpoint: &Endpoint, limits: &EjectionLimits) -> Option<Duration> {
+    // Two that fail at once are counted one after the other.
+    let _one_at_a_time = cluster.service.ejecting.lock();
+    let now_ms = endpoint.shared.now_ms();
+    let is_ejected = |one: &Endpoint| one.health.is_ejected(|| now_ms);
+    let all = cluster.endpoints.len();
+    let ejected = cluster.endpoints.iter().filter(|one| is_ejected(one)).count();
+    let most = (all * limits.percent_max / 100).max(1).min(all.saturating_sub(1));
+    if is_ejected(endpoint) || most <= ejected {
+        return None;
+    }
+    endpoint.health.failures.store(0, Ordering::Relaxed);
+    Some(endpoint.health.eject(limits, now_ms))
 }
 
 pub(super) fn millis(time: Duration) -> u64 {
