@@ -34,6 +34,7 @@ mod operate;
 mod reload;
 
 mod bodies;
+mod ejection;
 mod grpc;
 mod http2_threads;
 mod hygiene;

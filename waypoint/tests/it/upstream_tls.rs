@@ -166,3 +166,22 @@ async fn a_policy_that_cannot_be_used_stops_its_service_and_no_other() {
         assert_eq!(status(&waypoint).await, 200);
     }
 }
+
+#[tokio::test]
+async fn system_means_whom_the_machine_trusts() {
+    let right = issued("origin.test");
+    let address = origin(&right, "origin").await;
+    let dir = tempfile::tempdir().unwrap();
+    let (trusted, other) = (dir.path().join("trusted.pem"), dir.path().join("other.pem"));
+    std::fs::write(&trusted, &right.ca_pem).unwrap();
+    std::fs::write(&other, issued("origin.test").ca_pem).unwrap();
+    let policy = policy("origin.test", &right.ca_pem).replace(
+        "caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]",
+        "wellKnownCACertificates: System",
+    );
+    let resources = gateway_to("origin") + &service("origin", "http", address) + &policy;
+    for (roots, want) in [(&trusted, 200), (&other, 503)] {
+        let waypoint = Waypoint::start_where(&resources, &[("SSL_CERT_FILE", roots)]).await;
+        assert_eq!(status(&waypoint).await, want, "{}", roots.display());
+    }
+}

@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 use waypoint_policies::{BackendTls, CaCertificates, Hostname, ResourceKey, SubjectAltName, Trust};
 
 use super::*;
+use crate::codec::{Tunnel, Upgrade};
 use crate::upstream::{TlsFailure, UpstreamTls};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
@@ -404,4 +405,40 @@ async fn an_upload_goes_on_after_an_early_answer() {
     let body = within(whole.recv()).await.expect("the upload");
     assert_eq!(String::from_utf8(body).expect("text"), "3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n");
     assert_eq!(text(response.into_body()).await.expect("a whole body"), "hello");
+}
+
+#[tokio::test]
+async fn a_websocket_passes_in_tls_and_ends_with_a_closing_message() {
+    let bench = Bench::new(UpstreamLimits::default());
+    let authority = Authority::new();
+    let config = authority.server(&["cart.test"], &[], NOW);
+    let (told, mut ending) = mpsc::channel(1);
+    let origin = TlsOrigin::start(&bench, config, move |mut stream| {
+        let told = told.clone();
+        async move {
+            head(&mut stream).await;
+            let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\n\
+                          upgrade: websocket\r\n\r\nearly";
+            stream.write_all(answer.as_bytes()).await.expect("written");
+            let mut ping = [0; 4];
+            stream.read_exact(&mut ping).await.expect("bytes");
+            stream.write_all(b"pong").await.expect("written");
+            let _ = told.send(stream.read(&mut ping).await.ok()).await;
+        }
+    })
+    .await;
+    let policy = authority.policy("cart.test", &[]);
+    let cluster = bench.secure(Protocol::Http1, &policy, origin.address);
+    let mut upgrade = get("/chat");
+    upgrade.extensions_mut().insert(Upgrade::WebSocket);
+    let response = send(&cluster, upgrade).await.expect("a response");
+    let tunnel = response.extensions().get::<Tunnel>().and_then(Tunnel::take);
+    let mut tunnel = tunnel.expect("a tunnel");
+    tunnel.write_all(b"ping").await.expect("written");
+    tunnel.flush().await.expect("written");
+    let mut read = [0; 9];
+    within(tunnel.read_exact(&mut read)).await.expect("bytes");
+    assert_eq!(&read, b"earlypong");
+    tunnel.shutdown().await.expect("closed");
+    assert_eq!(within(ending.recv()).await, Some(Some(0)), "an end, and no cut");
 }
