@@ -3,6 +3,7 @@
 //! What is wrong never stops the check: the model has everything that is right, and what is wrong
 //! is a problem, a condition, or both.
 
+mod backend_tls;
 mod filter;
 mod gateway;
 mod grant;
@@ -21,6 +22,7 @@ use crate::problem::{Note, Problem};
 use crate::resource::Resources;
 use crate::resource::filter::{TargetKind, TargetRef};
 use crate::route::TableBuilder;
+use backend_tls::Covered;
 use filter::Attached;
 pub use filter::rank;
 use gateway::Slot;
@@ -79,12 +81,14 @@ fn run(resources: &Resources, previous_ports: &BTreeMap<ServicePortKey, u16>) ->
         resources,
         report: Report::default(),
         services: BTreeMap::new(),
+        tls: Covered::default(),
         attached: Attached::default(),
         slots: BTreeMap::new(),
         service_routes: BTreeMap::new(),
         denied_routes: BTreeMap::new(),
     };
     checker.services();
+    checker.backend_tls();
     checker.filters();
     checker.gateways();
     checker.routes();
@@ -96,6 +100,7 @@ struct Checker<'a> {
     resources: &'a Resources,
     report: Report,
     services: BTreeMap<ServicePortKey, Draft>,
+    tls: Covered,
     attached: Attached,
     /// Merged listeners by namespace and port.
     slots: BTreeMap<(String, u16), Slot<'a>>,
@@ -142,7 +147,8 @@ impl Checker<'_> {
         let services = services.into_iter().map(|(key, draft)| {
             let filters = self.attached.of_service(&key);
             let Draft { protocol, endpoints, .. } = draft;
-            let port = ServicePort { key: key.clone(), protocol, endpoints, filters };
+            let tls = self.tls.take(&key);
+            let port = ServicePort { key: key.clone(), protocol, tls, endpoints, filters };
             (key, Arc::new(port))
         });
         let model = Model {

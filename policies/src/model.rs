@@ -152,11 +152,59 @@ pub struct ServicePort {
     pub key: ServicePortKey,
     /// What is spoken to its endpoints.
     pub protocol: AppProtocol,
+    /// TLS towards its endpoints; `None` = plain text. `Err`: a BackendTLSPolicy covers the port and
+    /// cannot be used, so that nothing may be sent (the reason, for people).
+    pub tls: Option<Result<Arc<BackendTls>, String>>,
     /// Ready addresses, from EndpointSlices; empty means 503.
     pub endpoints: Vec<SocketAddr>,
     /// Filters attached to this Service. Whoever is routed here must have run them: an entrance of
     /// the service runs them first, a Gateway's route adds those that have not run.
     pub filters: Vec<FilterKey>,
+}
+
+/// How an endpoint proves who it is.
+///
+/// # Source
+///
+/// Gateway API, `BackendTLSPolicyValidation`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendTls {
+    /// The policy that says so.
+    pub policy: ResourceKey,
+    /// The server name that is sent. The certificate must be valid for it, unless there are
+    /// `subject_alt_names`.
+    pub hostname: String,
+    /// When there are any, the certificate must have one of these, and only these are looked at.
+    pub subject_alt_names: Vec<SubjectAltName>,
+    /// Who may have issued the certificate.
+    pub trust: Trust,
+}
+
+/// A name in a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubjectAltName {
+    /// A DNS name; `*.suffix` is one that the certificate must have as it stands.
+    Dns(Hostname),
+    /// A URI, compared byte by byte.
+    Uri(String),
+}
+
+/// Who may have issued a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Whom the machine trusts.
+    System,
+    /// These only.
+    Certificates(Vec<CaCertificates>),
+}
+
+/// Certificates of a ConfigMap (`ca.crt`), PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaCertificates {
+    /// The ConfigMap, as `NAMESPACE/NAME`.
+    pub config_map: String,
+    /// All that stands there.
+    pub pem: Arc<str>,
 }
 
 /// What is spoken to an endpoint.

@@ -242,7 +242,7 @@ impl Reader {
             suspect: first.or(suspect),
             denies: must_deny(origin, &key.kind),
             file: Arc::clone(&origin.source.path),
-            targets: targets(&origin.node),
+            targets: targets(&origin.node, &key.kind),
         };
         self.reading.resources.refused.insert(key.clone(), refused);
         self.reading.problems.extend(problems.into_iter().map(|problem| problem.of(&key)));
@@ -289,12 +289,14 @@ fn must_deny(origin: &Origin, kind: &str) -> bool {
     !matches!(policy, Some("Open" | "FAIL_OPEN"))
 }
 
-/// The targets of a refused filter, if all of them can be read.
-fn targets(node: &Node) -> Option<Vec<TargetRef>> {
+/// The targets of a refused filter or policy, if all of them can be read.
+fn targets(node: &Node, kind: &str) -> Option<Vec<TargetRef>> {
     let items = node.get("spec")?.get("targetRefs")?.items()?;
     let target = |item: &Arc<Node>| {
         let text = |field| item.get(field).and_then(|value| value.text());
-        let value = serde_json::json!({ "kind": text("kind")?, "name": text("name")? });
+        // Whatever its kind is misspelt as, a target of this policy is a Service.
+        let kind = if kind == "BackendTLSPolicy" { "Service" } else { text("kind")? };
+        let value = serde_json::json!({ "kind": kind, "name": text("name")? });
         serde_json::from_value(value).ok()
     };
     items

@@ -1,5 +1,6 @@
 //! Resources as they are written, read strictly but not yet related to each other.
 
+pub(crate) mod backend_tls;
 pub(crate) mod filter;
 pub(crate) mod gateway;
 pub(crate) mod route;
@@ -208,6 +209,7 @@ macro_rules! kinds {
 }
 
 kinds! {
+    BackendTlsPolicy: backend_tls::BackendTlsPolicy = "BackendTLSPolicy", "gateway.networking.k8s.io", ["v1"], Spec;
     ConfigMap: secret::ConfigMap = "ConfigMap", "", ["v1"], Root;
     EndpointSlice: service::EndpointSlice = "EndpointSlice", "discovery.k8s.io", ["v1"], Root;
     Filter: filter::Filter = "Filter", "waypoint.rs", ["v1alpha1"], Spec;

@@ -372,8 +372,8 @@ impl State {
         let targets = Arc::new(CalloutTargets::default());
         let host = FilterHost::new(tasks.clone(), Arc::clone(&targets));
         let generations = Arc::new(Generations::new(Arc::new(host)));
-        let metrics = Metrics::new(Arc::clone(&generations) as _);
         let upstreams = Upstreams::new(UpstreamLimits::default(), tasks.clone());
+        let metrics = Metrics::new(Arc::clone(&generations) as _, &upstreams);
         tracing::debug!(cache = %settings.cache_dir.display(), "engine started");
         Ok(Self {
             current: Arc::new(Current::empty()),

@@ -43,7 +43,7 @@ pub use self::{
     http1::client::{Remains, Wire, WireError},
     hygiene::{EncodedSlashes, Refusal, remove_connection_specific, unite_content_lengths},
     interim::{INTERIM_MAX, Interim},
-    io::{Io, Socket},
+    io::{Channel, Io, Socket},
 };
 use crate::drain::{Closing, Tasks, unless};
 

@@ -233,6 +233,12 @@ fn upstream_outcome(error: &UpstreamError) -> Outcome {
         UpstreamError::ConnectFailed { .. } => {
             outcome(Upstream, 503, grpc::UNAVAILABLE, "UF", "upstream_connect_failed")
         }
+        UpstreamError::Tls { failure, .. } => {
+            outcome(Upstream, 503, grpc::UNAVAILABLE, "UF", failure.name())
+        }
+        UpstreamError::TlsRefused { .. } => {
+            outcome(Operator, 503, grpc::UNAVAILABLE, "UF", "upstream_tls_refused")
+        }
         UpstreamError::ResponseTimeout => {
             outcome(Upstream, 504, grpc::DEADLINE_EXCEEDED, "UT", "upstream_response_timeout")
         }

@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 use waypoint_policies::ServicePortKey;
 
 use crate::access_log::Record;
+use crate::upstream::Upstreams;
 
 pub use filters::{FilterSample, FilterSource};
 
@@ -148,7 +149,7 @@ fn bytes() -> Histogram {
 
 impl Metrics {
     /// Registers every series; `filters` is asked for the filters' own at each scrape.
-    pub fn new(filters: Arc<dyn FilterSource>) -> Arc<Self> {
+    pub fn new(filters: Arc<dyn FilterSource>, upstreams: &Upstreams) -> Arc<Self> {
         let mut registry = Registry::default();
         let family = |make: fn() -> Histogram| Family::new_with_constructor(make);
         let metrics = Self {
@@ -202,6 +203,7 @@ impl Metrics {
             "Resources whose current version is refused",
             m.refused_resources.clone(),
         );
+        upstreams.register(&mut registry);
         registry.register_collector(Box::new(filters::FilterCollector::new(filters)));
         Arc::new(Self { registry, ..metrics })
     }

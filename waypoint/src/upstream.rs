@@ -7,12 +7,15 @@
 
 mod balance;
 mod connect;
+mod counters;
 mod deadline;
 mod head;
+mod health;
 mod http1;
 mod http2;
 mod pool;
 mod retry;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,8 +29,11 @@ use crate::{
     codec::body::{Body, BodyError},
 };
 
-use balance::Endpoint;
+use balance::{Endpoint, Service};
 pub use balance::{EndpointFigures, Upstreams};
+pub use health::EjectionLimits;
+pub use retry::RetryBudget;
+pub use tls::{TlsFailure, TlsSettingsError, UpstreamTls};
 
 /// What a failure below HTTP said, for the log's error chain.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -36,8 +42,17 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     Http1,
-    /// HTTP/2 with prior knowledge, without TLS (h2c).
+    /// HTTP/2 with prior knowledge (h2c), or settled on by ALPN in TLS.
     Http2,
+}
+
+/// Whether endpoints are spoken to in TLS; it is configured, never guessed.
+#[derive(Clone)]
+pub enum Security {
+    Plain,
+    Tls(Arc<UpstreamTls>),
+    /// TLS is demanded and cannot be had: nothing is sent. The reason, for people.
+    Refused(Arc<str>),
 }
 
 /// What one endpoint may hold. Each bound says what happens when it is reached.
@@ -59,8 +74,16 @@ pub struct UpstreamLimits {
     pub idle_timeout: Duration,
     /// How long a TCP connection may take to be made.
     pub connect_timeout: Duration,
+    /// How long the TLS handshake after it may take. When over: the connection is given up.
+    pub tls_handshake_timeout: Duration,
     /// How often one request is tried, the first time included.
     pub attempts_max: u32,
+    /// How many retries of a service may run at a time.
+    pub retry_budget: RetryBudget,
+    /// How long an endpoint that is new to a service that served before takes less than its share.
+    pub slow_start: Duration,
+    /// When endpoints that fail are left out.
+    pub ejection: EjectionLimits,
 }
 
 impl Default for UpstreamLimits {
@@ -74,7 +97,11 @@ impl Default for UpstreamLimits {
             idle_max: 128,
             idle_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(1),
+            tls_handshake_timeout: Duration::from_secs(5),
             attempts_max: 3,
+            retry_budget: RetryBudget::default(),
+            slow_start: Duration::from_secs(30),
+            ejection: EjectionLimits::default(),
         }
     }
 }
@@ -118,6 +145,11 @@ pub enum UpstreamError {
     ConnectRefused { address: SocketAddr },
     #[error("no connection to {address}")]
     ConnectFailed { address: SocketAddr, source: Arc<std::io::Error> },
+    #[error("no TLS with {address}: {failure}")]
+    Tls { address: SocketAddr, failure: TlsFailure },
+    /// A BackendTLSPolicy covers the service and cannot be used.
+    #[error("the service is to be spoken to in TLS, and cannot be: {reason}")]
+    TlsRefused { reason: Arc<str> },
     /// The per-try or the request deadline passed before a response head.
     #[error("no response head in time")]
     ResponseTimeout,
@@ -139,20 +171,26 @@ pub enum UpstreamError {
 /// A service's endpoints as one snapshot sees them. Cheap to clone, never changes.
 #[derive(Clone)]
 pub struct Cluster {
-    service: Arc<str>,
+    service: Arc<Service>,
     protocol: Protocol,
+    security: Security,
     endpoints: Arc<[Arc<Endpoint>]>,
 }
 
 impl Cluster {
     /// The service that this cluster serves.
     pub fn service(&self) -> &Arc<str> {
-        &self.service
+        &self.service.name
     }
 
     /// The protocol that its endpoints are spoken to.
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// Whether its endpoints are spoken to in TLS.
+    pub fn is_secure(&self) -> bool {
+        matches!(self.security, Security::Tls(_))
     }
 
     /// Sends the request to the better of two endpoints and returns its response.
@@ -172,6 +210,9 @@ impl Cluster {
         permitted: Permitted,
         deadlines: Deadlines,
     ) -> Result<Response<Body>, UpstreamError> {
+        if let Security::Refused(reason) = &self.security {
+            return Err(UpstreamError::TlsRefused { reason: Arc::clone(reason) });
+        }
         let (request, interim) = permitted.into_parts();
         retry::send(self, request, interim, deadlines).await
     }

@@ -1,5 +1,6 @@
 //! What a schema cannot say: rules between the fields of one resource.
 
+mod backend_tls;
 mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ pub(crate) fn inspect(resource: &mut Resource, wrong: &[Span], problems: &mut Ve
     let origin = &resource.origin;
     let mut rules = Rules { origin, wrong, problems };
     match &mut resource.spec {
+        Spec::BackendTlsPolicy(policy) => rules.backend_tls(policy),
         Spec::Gateway(gateway) => rules.gateway(gateway),
         Spec::HttpRoute(route) => rules.route(route),
         Spec::Service(service) => rules.service(service),

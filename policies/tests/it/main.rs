@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod backend_tls;
 mod diagnostics;
 mod filters;
 mod grants;

@@ -34,6 +34,10 @@ pub(super) fn model(admin: &Admin) -> Value {
             json!({
                 "service": service.key.to_string(),
                 "protocol": service.protocol,
+                "tls": service.tls.as_ref().map(|tls| match tls {
+                    Ok(tls) => json!({"policy": tls.policy.to_string(), "hostname": tls.hostname}),
+                    Err(reason) => json!({"refused": reason}),
+                }),
                 "endpoints": service.endpoints,
                 "filters": names(&service.filters),
             })
@@ -155,6 +159,10 @@ pub(super) fn endpoints(upstreams: &Upstreams) -> Value {
         .map(|figures| {
             json!({
                 "address": figures.address,
+                "tls": figures.tls,
+                "tlsFailure": figures.tls_failure,
+                "failures": figures.failures,
+                "ejectedMs": figures.ejected_for.map(|left| left.as_millis()),
                 "outstanding": figures.outstanding,
                 "connections": figures.connections,
                 "idle": figures.idle,

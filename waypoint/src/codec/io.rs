@@ -1,4 +1,4 @@
-//! The client's connection as bytes, plain or in TLS.
+//! Connections as bytes, plain or in TLS: the client's ([`Io`]) and an endpoint's ([`Channel`]).
 //!
 //! A [`Socket`] can be cloned, so that a reader, a writer and whoever watches for a reset each hold
 //! it without a lock.
@@ -10,12 +10,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{client, server::TlsStream};
 
 /// A TCP connection, cheap to clone. One task reads and one task writes at a time.
 #[derive(Clone, Debug)]
@@ -205,5 +206,93 @@ impl AsyncWrite for Io {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+/// A connection to an endpoint, cheap to clone: whoever goes on with an upload holds it beside the
+/// one who reads the answer. One task reads and one task writes at a time.
+#[derive(Clone)]
+pub enum Channel {
+    Plain(Socket),
+    /// Behind a lock, for in TLS a read may write and the other way round. It is held for one poll.
+    Tls(Arc<Mutex<client::TlsStream<Socket>>>),
+}
+
+// === impl Channel ===
+
+impl Channel {
+    pub fn plain(stream: TcpStream) -> Self {
+        Self::Plain(Socket::new(stream))
+    }
+
+    pub fn tls(stream: client::TlsStream<Socket>) -> Self {
+        Self::Tls(Arc::new(Mutex::new(stream)))
+    }
+
+    /// Cuts the sending side. In TLS without a closing message: what was sent is not whole.
+    pub(super) fn end(&self) {
+        match self {
+            Self::Plain(socket) => socket.end(),
+            Self::Tls(stream) => stream.lock().get_ref().0.end(),
+        }
+    }
+}
+
+impl AsyncRead for Channel {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(&mut *stream.lock()).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Channel {
+    #[inline]
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(&mut *stream.lock()).poll_write(cx, bytes),
+        }
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(&mut *stream.lock()).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(&mut *stream.lock()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(&mut *stream.lock()).poll_shutdown(cx),
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::codec::hygiene::Refusal;
+use crate::upstream::TlsFailure;
 
 const DOC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/errors.md");
 
@@ -78,11 +79,11 @@ fn bodies() -> Vec<(&'static str, BodyError)> {
     ]
 }
 
-fn upstreams() -> Vec<(&'static str, UpstreamError)> {
+fn upstreams() -> Vec<(String, UpstreamError)> {
     let address = ([127, 0, 0, 1], 1).into();
     let (limit, wait) = (Duration::ZERO, Duration::ZERO);
     let refused = Arc::new(std::io::ErrorKind::Other.into());
-    vec![
+    let mut rows = vec![
         ("NoEndpoints", UpstreamError::NoEndpoints),
         ("QueueFull", UpstreamError::QueueFull { queue_max: 1 }),
         ("QueueTimeout", UpstreamError::QueueTimeout { wait }),
@@ -94,7 +95,14 @@ fn upstreams() -> Vec<(&'static str, UpstreamError)> {
         ("MalformedResponse", UpstreamError::MalformedResponse { source: "x".into() }),
         ("InvalidRequest", UpstreamError::InvalidRequest { reason: "x" }),
         ("UpgradeUnsupported", UpstreamError::UpgradeUnsupported),
-    ]
+        ("TlsRefused", UpstreamError::TlsRefused { reason: "x".into() }),
+    ];
+    rows.extend(TlsFailure::ALL.map(|failure| ("Tls", UpstreamError::Tls { address, failure })));
+    let name = |(name, error): (&str, UpstreamError)| match error {
+        UpstreamError::Tls { failure, .. } => (format!("{name}({failure:?})"), error),
+        error => (name.to_owned(), error),
+    };
+    rows.into_iter().map(name).collect()
 }
 
 fn table() -> String {

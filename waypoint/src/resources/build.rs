@@ -18,7 +18,7 @@ use crate::snapshot::{
     CalloutTargets, CertificateStore, Current, FilterSlot, ServedEntrance, ServedService, Services,
     Snapshot,
 };
-use crate::upstream::{Protocol, Upstreams};
+use crate::upstream::{Protocol, Security, Upstreams};
 
 /// What a build came to.
 pub struct Built {
@@ -94,7 +94,7 @@ impl Builder {
         let next = self.parts.current.load().number + 1;
         let Checked { model, denied, ports, .. } = checked;
         self.ports = ports;
-        let services = Arc::new(self.services(&model));
+        let services = Arc::new(self.services(&model, &mut problems));
         // Before the filters start: one may need a callout to become ready.
         self.parts.targets.set(Arc::clone(&services));
         let mut digest = Sha256::new();
@@ -157,18 +157,48 @@ impl Builder {
         Ok((checked, problems, notes, digest))
     }
 
-    fn services(&self, model: &Model) -> Services {
-        let served = |service: &Arc<ServicePort>| {
+    fn services(&self, model: &Model, problems: &mut Vec<Problem>) -> Services {
+        let mut served = |service: &Arc<ServicePort>| {
             let protocol = match service.protocol {
                 AppProtocol::Http1 | AppProtocol::Undeclared => Protocol::Http1,
                 AppProtocol::H2c | AppProtocol::Grpc => Protocol::Http2,
             };
             let name: Arc<str> = service.key.to_string().into();
-            let cluster = self.parts.upstreams.cluster(name, protocol, &service.endpoints);
+            let security = self.security(service, protocol, problems);
+            let cluster =
+                self.parts.upstreams.cluster(name, protocol, security, &service.endpoints);
             let key = Arc::new(service.key.clone());
             Arc::new(ServedService { key, model: Arc::clone(service), cluster })
         };
         model.services.iter().map(|(key, service)| (key.clone(), served(service))).collect()
+    }
+
+    /// How a service is spoken to. TLS that is demanded and cannot be had is told, and nothing is
+    /// sent.
+    fn security(
+        &self,
+        service: &ServicePort,
+        protocol: Protocol,
+        problems: &mut Vec<Problem>,
+    ) -> Security {
+        let settings = match &service.tls {
+            None => return Security::Plain,
+            Some(Err(reason)) => return Security::Refused(reason.as_str().into()),
+            Some(Ok(settings)) => settings,
+        };
+        match self.parts.upstreams.tls(settings, protocol) {
+            Ok(tls) => Security::Tls(tls),
+            Err(error) => {
+                let (message, at) = (error.to_string(), "spec/validation");
+                let problem =
+                    self.resources.problem("upstream-tls", &settings.policy, at, &message);
+                // Once, however many ports it covers.
+                if !problems.contains(&problem) {
+                    problems.push(problem);
+                }
+                Security::Refused(message.into())
+            }
+        }
     }
 
     /// Starts what is new; what fails keeps its last good generation, or is denied.

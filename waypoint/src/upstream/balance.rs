@@ -4,9 +4,9 @@
 //! snapshots that name it. Nothing here waits; an endpoint that nobody holds is dropped with its
 //! idle connections.
 
-use std::cell::Cell;
+mod choice;
+
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -15,10 +15,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use waypoint_policies::BackendTls;
 
+use super::counters::{Counters, EjectedCollector};
+use super::health::{Health, millis};
 use super::pool::{Http1Pool, Http2Pool};
-use super::{Cluster, Protocol, UpstreamLimits};
+use super::tls::{self, Identity};
+use super::{
+    Cluster, Protocol, Security, TlsFailure, TlsSettingsError, UpstreamLimits, UpstreamTls,
+};
 use crate::drain::Tasks;
+use choice::Warming;
+pub(super) use choice::{has_untried, pick, random};
 
 /// How long an endpoint that could not be connected to is only a second choice.
 const CONNECT_COOLDOWN: Duration = Duration::from_secs(1);
@@ -35,26 +43,54 @@ pub struct Upstreams {
 pub(super) struct Shared {
     pub(super) limits: UpstreamLimits,
     pub(super) tasks: Tasks,
+    pub(super) counters: Counters,
     /// Cancelled when nothing idle is to be kept any more.
     pub(super) closing: CancellationToken,
     started: Instant,
 }
 
-/// Endpoints by identity. Dead entries are pruned whenever the map has doubled.
+/// Endpoints by identity. Dead entries are pruned whenever a map has doubled.
 struct Registry {
-    endpoints: HashMap<(SocketAddr, Protocol), Weak<Endpoint>>,
+    endpoints: HashMap<Key, Weak<Endpoint>>,
     prune_at: usize,
+    /// Services that a living snapshot has.
+    services: HashMap<Arc<str>, Weak<Service>>,
+    prune_services_at: usize,
+    /// Few: one for each policy that lives.
+    tls: HashMap<Identity, Weak<UpstreamTls>>,
 }
 
-/// One address spoken to in one protocol: counters, health and connections.
+/// What a service keeps across snapshots.
+pub(super) struct Service {
+    pub(super) name: Arc<str>,
+    /// Retries that run.
+    pub(super) retries: AtomicUsize,
+    /// Held while an endpoint is ejected.
+    pub(super) ejecting: Mutex<()>,
+}
+
+/// What two snapshots must agree on to share an endpoint's connections.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    address: SocketAddr,
+    protocol: Protocol,
+    tls: Option<Identity>,
+}
+
+/// One address spoken to in one protocol, plain or under one trust: counters, health and connections.
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
+    pub(super) tls: Option<Arc<UpstreamTls>>,
     pub(super) connections: Connections,
     pub(super) shared: Arc<Shared>,
     /// Requests sent here whose response body has not ended.
     outstanding: AtomicUsize,
     /// Until when the endpoint is a second choice, in milliseconds after `shared.started`.
     cooling_until: AtomicU64,
+    pub(super) health: Health,
+    warming: Warming,
+    /// How the last TLS handshake failed, if it did.
+    handshake: Mutex<Option<TlsFailure>>,
 }
 
 pub(super) enum Connections {
@@ -67,6 +103,14 @@ pub(super) enum Connections {
 pub struct EndpointFigures {
     pub address: SocketAddr,
     pub protocol: Protocol,
+    /// Whether it is spoken to in TLS.
+    pub tls: bool,
+    /// Why the last TLS handshake failed, if it did.
+    pub tls_failure: Option<&'static str>,
+    /// Failures since the last success.
+    pub failures: u32,
+    /// How much longer it is ejected, if it is.
+    pub ejected_for: Option<Duration>,
     /// Requests whose response body has not ended.
     pub outstanding: usize,
     /// Connections, busy and idle and being made.
@@ -82,11 +126,18 @@ pub struct EndpointFigures {
 impl Upstreams {
     pub fn new(limits: UpstreamLimits, tasks: Tasks) -> Arc<Self> {
         let closing = CancellationToken::new();
-        let registry = Registry { endpoints: HashMap::new(), prune_at: Registry::PRUNE_MIN };
+        let registry = Registry {
+            endpoints: HashMap::new(),
+            prune_at: Registry::PRUNE_MIN,
+            services: HashMap::new(),
+            prune_services_at: Registry::PRUNE_MIN,
+            tls: HashMap::new(),
+        };
         let registry = Arc::new(Mutex::new(registry));
         tasks.spawn(sweep(Arc::clone(&registry), limits.idle_timeout, closing.clone()));
         let _sweeping = closing.clone().drop_guard();
-        let shared = Arc::new(Shared { limits, tasks, closing, started: Instant::now() });
+        let counters = Counters::default();
+        let shared = Arc::new(Shared { limits, tasks, counters, closing, started: Instant::now() });
         Arc::new(Self { shared, registry, _sweeping })
     }
 
@@ -96,13 +147,47 @@ impl Upstreams {
         self: &Arc<Self>,
         service: Arc<str>,
         protocol: Protocol,
+        security: Security,
         endpoints: &[SocketAddr],
     ) -> Cluster {
         let mut registry = self.registry.lock();
-        let endpoints =
-            endpoints.iter().map(|&address| registry.intern(address, protocol, &self.shared));
-        let endpoints = endpoints.collect();
-        Cluster { service, protocol, endpoints }
+        let (service, is_new) = registry.service(service);
+        // All endpoints of a new service are new: none of them has to wait for the others.
+        let since = (!is_new).then(|| self.shared.now_ms());
+        let tls = match &security {
+            Security::Tls(tls) => Some(tls),
+            Security::Plain | Security::Refused(_) => None,
+        };
+        let endpoints = endpoints
+            .iter()
+            .map(|&address| registry.intern(address, protocol, tls, since, &self.shared));
+        let endpoints = match &security {
+            Security::Refused(_) => Arc::default(),
+            Security::Plain | Security::Tls(_) => endpoints.collect(),
+        };
+        Cluster { service, protocol, security, endpoints }
+    }
+
+    /// What a policy says, ready for handshakes. Policies that say the same share their sessions,
+    /// and so do the snapshots that have them.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsSettingsError`]: the service must be [`Security::Refused`].
+    pub fn tls(
+        &self,
+        settings: &BackendTls,
+        protocol: Protocol,
+    ) -> Result<Arc<UpstreamTls>, TlsSettingsError> {
+        let identity = tls::identity(settings, protocol);
+        if let Some(tls) = self.registry.lock().tls.get(&identity).and_then(Weak::upgrade) {
+            return Ok(tls);
+        }
+        let tls = Arc::new(UpstreamTls::new(settings, protocol)?);
+        let mut registry = self.registry.lock();
+        registry.tls.retain(|_, tls| 0 < tls.strong_count());
+        registry.tls.insert(identity, Arc::downgrade(&tls));
+        Ok(tls)
     }
 
     /// Closes idle connections and keeps none from now on; requests in flight are not touched.
@@ -111,6 +196,18 @@ impl Upstreams {
         for endpoint in self.registry.lock().living() {
             endpoint.close_idle();
         }
+    }
+
+    /// Makes the series of all endpoints known.
+    pub fn register(&self, metrics: &mut prometheus_client::registry::Registry) {
+        self.shared.counters.register(metrics);
+        let registry = Arc::downgrade(&self.registry);
+        let ejected = move || {
+            let living = registry.upgrade().map(|registry| registry.lock().living());
+            let ejected = living.iter().flatten().filter(|endpoint| endpoint.is_ejected());
+            ejected.count() as u64
+        };
+        metrics.register_collector(Box::new(EjectedCollector::new(ejected)));
     }
 
     /// The figures of every living endpoint, in no order.
@@ -130,6 +227,15 @@ async fn sweep(registry: Arc<Mutex<Registry>>, idle_timeout: Duration, closing: 
     }
 }
 
+// === impl Shared ===
+
+impl Shared {
+    /// Milliseconds since the process began to send requests.
+    pub(super) fn now_ms(&self) -> u64 {
+        millis(self.started.elapsed())
+    }
+}
+
 // === impl Registry ===
 
 impl Registry {
@@ -139,18 +245,39 @@ impl Registry {
         &mut self,
         address: SocketAddr,
         protocol: Protocol,
+        tls: Option<&Arc<UpstreamTls>>,
+        new_since_ms: Option<u64>,
         shared: &Arc<Shared>,
     ) -> Arc<Endpoint> {
-        if let Some(endpoint) = self.endpoints.get(&(address, protocol)).and_then(Weak::upgrade) {
+        let key = Key { address, protocol, tls: tls.map(|tls| tls.identity) };
+        if let Some(endpoint) = self.endpoints.get(&key).and_then(Weak::upgrade) {
             return endpoint;
         }
         if self.prune_at <= self.endpoints.len() {
             self.endpoints.retain(|_, endpoint| 0 < endpoint.strong_count());
             self.prune_at = (2 * self.endpoints.len()).max(Self::PRUNE_MIN);
         }
-        let endpoint = Endpoint::new(address, protocol, Arc::clone(shared));
-        self.endpoints.insert((address, protocol), Arc::downgrade(&endpoint));
+        let endpoint = Endpoint::new(key, tls.cloned(), new_since_ms, Arc::clone(shared));
+        self.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
+    }
+
+    /// The service of that name, and whether no living snapshot has it.
+    fn service(&mut self, name: Arc<str>) -> (Arc<Service>, bool) {
+        if let Some(service) = self.services.get(&name).and_then(Weak::upgrade) {
+            return (service, false);
+        }
+        if self.prune_services_at <= self.services.len() {
+            self.services.retain(|_, service| 0 < service.strong_count());
+            self.prune_services_at = (2 * self.services.len()).max(Self::PRUNE_MIN);
+        }
+        let service = Arc::new(Service {
+            name: Arc::clone(&name),
+            retries: AtomicUsize::new(0),
+            ejecting: Mutex::new(()),
+        });
+        self.services.insert(name, Arc::downgrade(&service));
+        (service, true)
     }
 
     fn living(&self) -> Vec<Arc<Endpoint>> {
@@ -161,28 +288,57 @@ impl Registry {
 // === impl Endpoint ===
 
 impl Endpoint {
-    fn new(address: SocketAddr, protocol: Protocol, shared: Arc<Shared>) -> Arc<Self> {
-        let connections = match protocol {
+    fn new(
+        key: Key,
+        tls: Option<Arc<UpstreamTls>>,
+        new_since_ms: Option<u64>,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
+        let connections = match key.protocol {
             Protocol::Http1 => Connections::Http1(Http1Pool::new(&shared.limits)),
             Protocol::Http2 => Connections::Http2(Http2Pool::new(&shared.limits)),
         };
-        let outstanding = AtomicUsize::new(0);
-        let cooling_until = AtomicU64::new(0);
-        Arc::new(Self { address, connections, shared, outstanding, cooling_until })
+        Arc::new(Self {
+            address: key.address,
+            tls,
+            connections,
+            shared,
+            outstanding: AtomicUsize::new(0),
+            cooling_until: AtomicU64::new(0),
+            health: Health::default(),
+            warming: Warming::new(new_since_ms),
+            handshake: Mutex::new(None),
+        })
+    }
+
+    /// Notes how a TLS handshake ended; whether that is news.
+    pub(super) fn handshake_ended(&self, failure: Option<TlsFailure>) -> bool {
+        std::mem::replace(&mut *self.handshake.lock(), failure) != failure
     }
 
     /// Notes that no connection could be made: others are preferred for a while.
     pub(super) fn cool_down(&self) {
-        let until = self.shared.started.elapsed() + CONNECT_COOLDOWN;
-        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        let until = self.shared.now_ms() + millis(CONNECT_COOLDOWN);
         self.cooling_until.store(until, Ordering::Relaxed);
     }
 
+    /// Requests sent here whose response body has not ended.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::Relaxed)
+    }
+
     /// The smaller, the better a choice.
-    fn load(&self) -> (bool, usize) {
+    fn load(&self) -> (bool, bool, bool, usize) {
         let until = self.cooling_until.load(Ordering::Relaxed);
-        let cooling = until != 0 && self.shared.started.elapsed().as_millis() < u128::from(until);
-        (cooling, self.outstanding.load(Ordering::Relaxed))
+        let cooling = until != 0 && self.shared.now_ms() < until;
+        let window = self.shared.limits.slow_start;
+        let holds_back = self.warming.holds_back(window, || self.shared.now_ms());
+        (self.is_ejected(), cooling, holds_back, self.outstanding())
+    }
+
+    /// Whether it has failed too often to be chosen while another one can be.
+    fn is_ejected(&self) -> bool {
+        self.health.is_ejected(|| self.shared.now_ms())
     }
 
     fn expire_idle(&self) {
@@ -204,8 +360,20 @@ impl Endpoint {
             Connections::Http1(pool) => (Protocol::Http1, pool.figures()),
             Connections::Http2(pool) => (Protocol::Http2, pool.figures()),
         };
-        let outstanding = self.outstanding.load(Ordering::Relaxed);
-        EndpointFigures { address: self.address, protocol, outstanding, connections, idle, waiting }
+        let outstanding = self.outstanding();
+        let (failures, ejected_for) = self.health.figures(self.shared.now_ms());
+        EndpointFigures {
+            failures,
+            ejected_for,
+            address: self.address,
+            protocol,
+            tls: self.tls.is_some(),
+            tls_failure: self.handshake.lock().map(TlsFailure::reason),
+            outstanding,
+            connections,
+            idle,
+            waiting,
+        }
     }
 }
 
@@ -229,61 +397,4 @@ impl Drop for Outstanding {
     fn drop(&mut self) {
         self.0.outstanding.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-// === Power of two choices ===
-
-/// Picks the better of two endpoints drawn at random, none of them in `tried` while another is
-/// left. `None`: the list is empty.
-pub(super) fn pick<'a>(
-    endpoints: &'a [Arc<Endpoint>],
-    tried: &[SocketAddr],
-) -> Option<&'a Arc<Endpoint>> {
-    let untried = |endpoint: &&Arc<Endpoint>| !tried.contains(&endpoint.address);
-    let left =
-        if tried.is_empty() { endpoints.len() } else { endpoints.iter().filter(untried).count() };
-    // A retry is rare: walking to the n-th untried endpoint costs nothing that matters.
-    let nth = |index: usize| match left {
-        0 => endpoints.get(index),
-        left if left == endpoints.len() => endpoints.get(index),
-        _ => endpoints.iter().filter(untried).nth(index),
-    };
-    match if left == 0 { endpoints.len() } else { left } {
-        0 => None,
-        1 => nth(0),
-        count => {
-            let (first, second) = two_of(count, random());
-            let (first, second) = (nth(first)?, nth(second)?);
-            Some(if second.load() < first.load() { second } else { first })
-        }
-    }
-}
-
-/// Whether `pick` would give an endpoint that has not been tried.
-pub(super) fn has_untried(endpoints: &[Arc<Endpoint>], tried: &[SocketAddr]) -> bool {
-    endpoints.iter().any(|endpoint| !tried.contains(&endpoint.address))
-}
-
-/// Two different numbers below `count`, which is at least 2.
-fn two_of(count: usize, random: u64) -> (usize, usize) {
-    debug_assert!(2 <= count);
-    let [high, low] = [random >> 32, random & 0xffff_ffff];
-    let below = |half: u64, bound: usize| ((half * bound as u64) >> 32) as usize;
-    let first = below(high, count);
-    let second = below(low, count - 1);
-    (first, if second < first { second } else { second + 1 })
-}
-
-/// A thread's own generator (splitmix64): good enough to spread load, and nothing is shared.
-fn random() -> u64 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
-    }
-    STATE.with(|state| {
-        let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        state.set(next);
-        let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    })
 }

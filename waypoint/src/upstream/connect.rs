@@ -1,4 +1,4 @@
-//! Makes TCP connections to endpoints, within the connect timeout.
+//! Makes connections to endpoints: TCP within the connect timeout, TLS within its own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 
 use super::UpstreamError;
 use super::balance::Endpoint;
+use super::tls::TlsFailure;
+use crate::codec::Channel;
 
 /// How long sent bytes may stay unacknowledged, or the endpoint's window closed, before the kernel
 /// gives the connection up: a peer that vanished without a word must not hold a shared connection
@@ -26,6 +28,7 @@ pub(super) enum ConnectError {
     Timeout { address: SocketAddr, limit: Duration },
     Refused { address: SocketAddr },
     Failed { address: SocketAddr, source: Arc<io::Error> },
+    Tls { address: SocketAddr, failure: TlsFailure },
 }
 
 /// Connects to the endpoint; a failure makes it a second choice for a while.
@@ -33,12 +36,15 @@ pub(super) enum ConnectError {
 /// # Cancel safety
 ///
 /// Dropping the future closes the half-made connection.
-pub(super) async fn connect(endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
+pub(super) async fn connect(endpoint: &Endpoint) -> Result<Channel, ConnectError> {
     let address = endpoint.address;
     let limit = endpoint.shared.limits.connect_timeout;
     let failure = match tokio::time::timeout(limit, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => match prepare(&stream) {
-            Ok(()) => return Ok(stream),
+            Ok(()) => match secure(endpoint, stream).await {
+                Ok(channel) => return Ok(channel),
+                Err(failure) => ConnectError::Tls { address, failure },
+            },
             Err(error) => ConnectError::Failed { address, source: Arc::new(error) },
         },
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -49,6 +55,27 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<TcpStream, ConnectErr
     };
     endpoint.cool_down();
     Err(failure)
+}
+
+/// Makes TLS of the connection where the endpoint is spoken to in it.
+async fn secure(endpoint: &Endpoint, stream: TcpStream) -> Result<Channel, TlsFailure> {
+    let Some(tls) = &endpoint.tls else { return Ok(Channel::plain(stream)) };
+    let limit = endpoint.shared.limits.tls_handshake_timeout;
+    match tls.connect(stream, limit).await {
+        Ok(stream) => {
+            endpoint.handshake_ended(None);
+            Ok(Channel::tls(stream))
+        }
+        Err(failure) => {
+            endpoint.shared.counters.tls_failed(failure);
+            // Once for each change: an endpoint that stays wrong does not fill the log.
+            if endpoint.handshake_ended(Some(failure)) {
+                let address = endpoint.address;
+                tracing::warn!(%address, reason = failure.reason(), "TLS with an endpoint failed: {failure}");
+            }
+            Err(failure)
+        }
+    }
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
@@ -65,6 +92,7 @@ impl From<ConnectError> for UpstreamError {
             ConnectError::Timeout { address, limit } => Self::ConnectTimeout { address, limit },
             ConnectError::Refused { address } => Self::ConnectRefused { address },
             ConnectError::Failed { address, source } => Self::ConnectFailed { address, source },
+            ConnectError::Tls { address, failure } => Self::Tls { address, failure },
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::codec::{Upgrade, remove_connection_specific};
 pub(super) fn prepare(
     request: &mut Request<Body>,
     protocol: Protocol,
+    secure: bool,
 ) -> Result<bool, UpstreamError> {
     let upgrade = matches!(request.extensions().get(), Some(Upgrade::WebSocket));
     // The codec removed the caller's; a filter may have set them again.
@@ -21,7 +22,7 @@ pub(super) fn prepare(
     match protocol {
         Protocol::Http1 => check_http1(request, upgrade)?,
         Protocol::Http2 if upgrade => return Err(UpstreamError::UpgradeUnsupported),
-        Protocol::Http2 => prepare_http2(request)?,
+        Protocol::Http2 => prepare_http2(request, secure)?,
     }
     Ok(upgrade)
 }
@@ -38,7 +39,7 @@ fn check_http1(request: &Request<Body>, upgrade: bool) -> Result<(), UpstreamErr
 }
 
 /// Absolute form without `host`; gRPC asks for trailers.
-fn prepare_http2(request: &mut Request<Body>) -> Result<(), UpstreamError> {
+fn prepare_http2(request: &mut Request<Body>, secure: bool) -> Result<(), UpstreamError> {
     *request.version_mut() = Version::HTTP_2;
     let host = request.headers_mut().remove(HOST);
     let authority = match (request.uri().authority(), host) {
@@ -46,7 +47,8 @@ fn prepare_http2(request: &mut Request<Body>) -> Result<(), UpstreamError> {
         (None, Some(host)) => host.as_bytes().try_into().map_err(|_| NO_AUTHORITY)?,
         (None, None) => return Err(NO_AUTHORITY),
     };
-    let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority);
+    let scheme = if secure { Scheme::HTTPS } else { Scheme::HTTP };
+    let uri = Uri::builder().scheme(scheme).authority(authority);
     let uri = uri.path_and_query(path(request.uri())).build();
     *request.uri_mut() =
         uri.map_err(|_| UpstreamError::InvalidRequest { reason: "the target is no URI" })?;

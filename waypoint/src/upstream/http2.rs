@@ -18,7 +18,6 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
 use http::Response;
 use http_body::Body as _;
-use tokio::net::TcpStream;
 
 use super::balance::{Endpoint, Outstanding};
 use super::connect::{self, ConnectError};
@@ -26,7 +25,7 @@ use super::pool::StreamLease;
 use super::retry::{self, Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, head};
 use crate::codec::body::{Body, BodyError};
-use crate::codec::{INTERIM_MAX, unite_content_lengths};
+use crate::codec::{Channel, INTERIM_MAX, unite_content_lengths};
 use upload::Upload;
 
 /// What the endpoint may send ahead on one stream. A reader that takes nothing holds this much.
@@ -46,7 +45,7 @@ const HEAD_BYTES_MAX: u32 = 64 * 1024;
 /// Connects to the endpoint and begins HTTP/2 on it; the connection is yet to be driven.
 pub(super) async fn open(
     endpoint: &Endpoint,
-) -> Result<(SendRequest<Bytes>, Connection<TcpStream, Bytes>), ConnectError> {
+) -> Result<(SendRequest<Bytes>, Connection<Channel, Bytes>), ConnectError> {
     let stream = connect::connect(endpoint).await?;
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)

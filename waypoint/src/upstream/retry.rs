@@ -3,7 +3,9 @@
 //! Takes a request and a cluster, gives a response head. A request is sent again when nothing of it
 //! was sent or the endpoint vouches that it was not processed; and once when it is safe, has no
 //! body, and its connection, used before, died before an answer began. Each try prefers an endpoint
-//! that has not been tried.
+//! that has not been tried. A service's retries have a budget; past it the failure is the answer.
+
+mod budget;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -14,9 +16,12 @@ use http_body::Body as _;
 
 use super::balance::{Connections, Endpoint, Outstanding, has_untried, pick};
 use super::deadline::within_head_time;
+use super::health::{self, Verdict};
 use super::{Cluster, Deadlines, UpstreamError, UpstreamPeer, head, http1, http2};
 use crate::codec::Interim;
 use crate::codec::body::Body;
+pub use budget::RetryBudget;
+use budget::Retrying;
 
 /// What an attempt must know besides the request.
 pub(super) struct Plan {
@@ -68,17 +73,19 @@ pub(super) async fn send(
     interim: Option<Interim>,
     deadlines: Deadlines,
 ) -> Result<Response<Body>, UpstreamError> {
-    let upgrade = head::prepare(&mut request, cluster.protocol)?;
+    let upgrade = head::prepare(&mut request, cluster.protocol, cluster.is_secure())?;
     let repeatable = is_safe(request.method()) && request.body().is_end_stream();
     let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false, interim };
     let mut outgoing = Some(request);
     let mut tried = Vec::new();
+    let mut _retrying = None;
     loop {
         let endpoint = pick(&cluster.endpoints, &tried).ok_or(UpstreamError::NoEndpoints)?;
         let answer = {
             let attempt = pin!(attempt(endpoint, &mut outgoing, &plan));
             within_head_time(&plan.deadlines, attempt).await
         };
+        health::note(cluster, endpoint, Verdict::of(answer.as_ref()));
         let failure = match answer {
             None => return Err(UpstreamError::ResponseTimeout),
             Some(Err(failure)) => failure,
@@ -96,6 +103,11 @@ pub(super) async fn send(
             Again::Died if left => plan.repeatable = false, // Once.
             _ => return Err(failure.error),
         }
+        _retrying = None; // Its place is free for the next one.
+        _retrying = match Retrying::begin(cluster) {
+            None => return Err(failure.error),
+            retrying => retrying,
+        };
         plan.fresh = true;
     }
 }
@@ -128,6 +140,7 @@ fn worth_while(error: &UpstreamError, cluster: &Cluster, tried: &[SocketAddr]) -
         UpstreamError::ConnectTimeout { .. }
         | UpstreamError::ConnectRefused { .. }
         | UpstreamError::ConnectFailed { .. }
+        | UpstreamError::Tls { .. }
         | UpstreamError::QueueFull { .. } => has_untried(&cluster.endpoints, tried),
         // Its caller has waited long enough.
         UpstreamError::QueueTimeout { .. } => false,

@@ -1,12 +1,17 @@
 //! The upstream side against real TCP origins: raw ones where a library would tidy up.
 
 mod body;
+mod health;
 mod http1;
 mod http2;
 mod http2_faults;
 mod origin;
 mod pool;
+mod removal;
 mod retry;
+mod retry_budget;
+mod slow_start;
+mod tls;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -18,7 +23,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use tokio::sync::mpsc;
 
-use super::{Cluster, Deadlines, Protocol, UpstreamError, UpstreamLimits, Upstreams};
+use super::{Cluster, Deadlines, Protocol, Security, UpstreamError, UpstreamLimits, Upstreams};
 use crate::authorize::Permitted;
 use crate::codec::body::{Body, BodyError};
 use crate::drain::{Drain, Tasks};
@@ -39,11 +44,11 @@ impl Bench {
     }
 
     fn http1(&self, addresses: &[SocketAddr]) -> Cluster {
-        self.upstreams.cluster("ns/service".into(), Protocol::Http1, addresses)
+        self.upstreams.cluster("ns/service".into(), Protocol::Http1, Security::Plain, addresses)
     }
 
     fn http2(&self, addresses: &[SocketAddr]) -> Cluster {
-        self.upstreams.cluster("ns/service".into(), Protocol::Http2, addresses)
+        self.upstreams.cluster("ns/service".into(), Protocol::Http2, Security::Plain, addresses)
     }
 
     fn outstanding(&self) -> usize {

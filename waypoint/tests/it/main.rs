@@ -35,6 +35,7 @@ mod reload;
 mod takeover;
 
 mod bodies;
+mod ejection;
 mod grpc;
 mod http2_threads;
 mod hygiene;
@@ -42,4 +43,5 @@ mod interim;
 mod routing;
 mod suites;
 mod tls;
+mod upstream_tls;
 mod websocket;

@@ -15,10 +15,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio::{
-    io::{AsyncRead, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use self::{
     answer::{Answer, Ends},
@@ -29,7 +26,7 @@ use super::{
     reader::{BODY_READ_BYTES, HEAD_READ_BYTES, poll_fill},
 };
 use crate::codec::{
-    Body, BodyError, INTERIM_MAX, Socket,
+    Body, BodyError, Channel, INTERIM_MAX,
     hygiene::{self, FIELDS_CEILING, HeadLimits, HeadScan},
 };
 
@@ -56,7 +53,7 @@ pub enum WireError {
 
 /// A connection to an endpoint, and the exchange that runs on it.
 pub struct Wire {
-    socket: Socket,
+    channel: Channel,
     buffer: BytesMut,
     outgoing: Outgoing,
     incoming: Incoming,
@@ -83,7 +80,7 @@ struct Awaited {
 
 /// What is left of a request's body when its answer has come; it is sent by whoever polls it.
 pub struct Remains {
-    socket: Socket,
+    channel: Channel,
     outgoing: Outgoing,
 }
 
@@ -91,9 +88,9 @@ pub struct Remains {
 
 impl Wire {
     /// A connection on which nothing has been sent.
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(channel: Channel) -> Self {
         Self {
-            socket: Socket::new(stream),
+            channel,
             buffer: BytesMut::new(),
             outgoing: Outgoing::default(),
             incoming: Incoming::Ended,
@@ -118,7 +115,7 @@ impl Wire {
     ///
     /// When an endpoint stops reading, what it has answered still counts.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, WireError>> {
-        match self.outgoing.poll(&mut self.socket, cx) {
+        match self.outgoing.poll(&mut self.channel, cx) {
             Poll::Ready(Err(Broken::Body(error))) => {
                 return Poll::Ready(Err(WireError::RequestBody(error)));
             }
@@ -128,7 +125,7 @@ impl Wire {
             if let Some(response) = self.next_head()? {
                 return Poll::Ready(Ok(response));
             }
-            match ready!(poll_fill(&mut self.socket, &mut self.buffer, cx, HEAD_READ_BYTES)) {
+            match ready!(poll_fill(&mut self.channel, &mut self.buffer, cx, HEAD_READ_BYTES)) {
                 Ok(0) => return Poll::Ready(Err(WireError::Closed)),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(WireError::Io(error))),
@@ -180,7 +177,7 @@ impl Wire {
             if self.is_ended() {
                 return Poll::Ready(None);
             }
-            match ready!(poll_fill(&mut self.socket, &mut self.buffer, cx, BODY_READ_BYTES)) {
+            match ready!(poll_fill(&mut self.channel, &mut self.buffer, cx, BODY_READ_BYTES)) {
                 Ok(0) if matches!(self.incoming, Incoming::UntilClose) => {
                     self.incoming = Incoming::Ended;
                 }
@@ -268,7 +265,7 @@ impl Wire {
     pub fn divide(&mut self) -> Remains {
         self.stays = false;
         let outgoing = std::mem::take(&mut self.outgoing);
-        Remains { socket: self.socket.clone(), outgoing }
+        Remains { channel: self.channel.clone(), outgoing }
     }
 
     /// Whether the exchange is over and left nothing behind. What the endpoint does from then on,
@@ -283,13 +280,13 @@ impl Wire {
         let mut byte = [0];
         let mut cx = Context::from_waker(Waker::noop());
         let read =
-            std::pin::Pin::new(&mut self.socket).poll_read(&mut cx, &mut ReadBuf::new(&mut byte));
+            std::pin::Pin::new(&mut self.channel).poll_read(&mut cx, &mut ReadBuf::new(&mut byte));
         self.is_settled() && read.is_pending()
     }
 
     /// The connection as bytes, and what was read of it already.
-    pub fn into_parts(self) -> (Socket, Bytes) {
-        (self.socket, self.buffer.freeze())
+    pub fn into_parts(self) -> (Channel, Bytes) {
+        (self.channel, self.buffer.freeze())
     }
 }
 
@@ -299,9 +296,9 @@ impl Remains {
     /// Sends on; ready when all is sent or nothing more can be. A body that failed leaves the
     /// message unfinished, and the endpoint is told that nothing more comes.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let sent = ready!(self.outgoing.poll(&mut self.socket, cx));
+        let sent = ready!(self.outgoing.poll(&mut self.channel, cx));
         if sent.is_err() {
-            self.socket.end();
+            self.channel.end();
         }
         Poll::Ready(())
     }

@@ -12,13 +12,13 @@ use super::super::UpstreamError;
 use super::super::balance::Outstanding;
 use super::super::pool::{Lease, Slot};
 use super::super::retry::Plan;
-use crate::codec::{Socket, Tunnel};
+use crate::codec::{Channel, Tunnel};
 
 /// The upgraded connection. It counts as a connection and as a request until it is dropped.
 struct UpstreamTunnel {
     /// What the endpoint sent together with the head.
     leftover: Bytes,
-    stream: Socket,
+    stream: Channel,
     _slot: Slot,
     _outstanding: Outstanding,
 }

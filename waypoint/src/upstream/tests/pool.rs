@@ -128,7 +128,12 @@ async fn snapshots_that_name_the_same_endpoint_share_its_connections() {
     let origin = Origin::answering(&bench, HELLO).await;
     let old = bench.http1(&[origin.address]);
     fetch(&old, get("/")).await;
-    let new = bench.upstreams.cluster("ns/other".into(), Protocol::Http1, &[origin.address]);
+    let new = bench.upstreams.cluster(
+        "ns/other".into(),
+        Protocol::Http1,
+        Security::Plain,
+        &[origin.address],
+    );
     drop(old);
     fetch(&new, get("/")).await;
     assert_eq!((origin.accepted(), bench.upstreams.figures().len()), (1, 1));

@@ -8,10 +8,11 @@ use std::{
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body as _, Frame};
+use tokio::io::AsyncWrite as _;
 
 use super::super::{encode, outbox::Outbox};
 use crate::codec::{
-    Body, BodyError, Socket,
+    Body, BodyError, Channel,
     sending::{Remainder, Sending},
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Outgoing {
     chunked: bool,
     remainder: Remainder,
     begun: bool,
+    /// All that was written has left TLS, too; always so without it.
+    flushed: bool,
     /// Nothing more can be written.
     broken: bool,
 }
@@ -50,7 +53,7 @@ impl Outgoing {
     /// Writes what can be written; ready when all is written.
     pub(super) fn poll(
         &mut self,
-        socket: &mut Socket,
+        channel: &mut Channel,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>> {
         if self.broken {
@@ -58,17 +61,17 @@ impl Outgoing {
         }
         loop {
             if self.outbox.is_full() {
-                ready!(self.poll_flush(socket, cx))?;
+                ready!(self.poll_flush(channel, cx))?;
             }
             let Some(body) = &mut self.body else {
-                return self.poll_flush(socket, cx);
+                return self.poll_flush(channel, cx);
             };
             match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => self.put(frame).map_err(Broken::Body)?,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Broken::Body(error))),
                 Poll::Ready(None) => self.finish(None).map_err(Broken::Body)?,
                 Poll::Pending => {
-                    ready!(self.poll_flush(socket, cx))?;
+                    ready!(self.poll_flush(channel, cx))?;
                     return Poll::Pending;
                 }
             }
@@ -77,18 +80,29 @@ impl Outgoing {
 
     fn poll_flush(
         &mut self,
-        socket: &mut Socket,
+        channel: &mut Channel,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>> {
         while !self.outbox.is_empty() {
-            if ready!(self.outbox.poll_write(socket, cx)).is_err() {
-                self.broken = true;
-                self.body = None;
-                return Poll::Ready(Err(Broken::Connection));
+            if ready!(self.outbox.poll_write(channel, cx)).is_err() {
+                return self.fail();
             }
-            self.begun = true;
+            (self.begun, self.flushed) = (true, false);
+        }
+        if !self.flushed {
+            if ready!(Pin::new(channel).poll_flush(cx)).is_err() {
+                return self.fail();
+            }
+            self.flushed = true;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The connection takes nothing more.
+    fn fail(&mut self) -> Poll<Result<(), Broken>> {
+        self.broken = true;
+        self.body = None;
+        Poll::Ready(Err(Broken::Connection))
     }
 
     fn put(&mut self, frame: Frame<Bytes>) -> Result<(), BodyError> {
@@ -118,7 +132,7 @@ impl Outgoing {
 
     /// Whether the whole message has been written.
     pub(super) fn is_done(&self) -> bool {
-        self.body.is_none() && self.outbox.is_empty() && !self.broken
+        self.body.is_none() && self.outbox.is_empty() && self.flushed && !self.broken
     }
 
     /// Whether some of the message has been written.
@@ -135,6 +149,7 @@ impl Default for Outgoing {
             chunked: false,
             remainder: Sending::Nothing.remainder(),
             begun: false,
+            flushed: true,
             broken: false,
         }
     }
