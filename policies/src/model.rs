@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::route::RouteTable;
+use crate::route::{Redirect, Rewrite, RouteTable};
 
 /// The desired state that all resources together describe.
 #[derive(Debug, Default)]
@@ -190,6 +190,10 @@ pub struct Rule {
     pub request_headers: HeaderEdits,
     /// `responseHeaderModifier`.
     pub response_headers: HeaderEdits,
+    /// `requestRedirect`: the rule answers by itself and has no backend.
+    pub redirect: Option<Arc<Redirect>>,
+    /// `urlRewrite`: what the upstream gets in place of host and path.
+    pub rewrite: Option<Rewrite>,
     /// `timeouts.request`: from the request's head to the end of the response; `None` = no bound.
     pub request_timeout: Option<Duration>,
     /// `timeouts.backendRequest`: one attempt, until its response's head.

@@ -12,6 +12,7 @@
 
 mod hosts;
 mod matching;
+mod uri;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use http::{HeaderMap, HeaderName, Method};
 
 pub(crate) use self::hosts::{HostMap, intersect};
 pub(crate) use self::matching::{Match, PathMatch, TextMatch, covers};
+pub use self::uri::{Asked, PathEdit, Redirect, Rewrite};
 use crate::model::{FilterMatch, Hostname, Rule};
 
 /// What of a request decides its route.

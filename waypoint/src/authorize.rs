@@ -1,7 +1,8 @@
 //! Stage 6: nothing reaches an upstream that was not permitted.
 //!
-//! Takes a routed and filtered request; gives a [`Permitted`], the only thing that
-//! [`crate::upstream`] sends. It refuses (500) when the destination demands a filter that has not
+//! Takes a routed and filtered request; gives a [`Checked`], which makes the [`Permitted`] that
+//! alone [`crate::upstream`] sends. What we answer in the place of an upstream is checked in the
+//! same way. It refuses (500) when the destination demands a filter that has not
 //! run: fails closed. It is pure, so dropping a request here loses nothing.
 
 use http::{Request, request};
@@ -28,21 +29,30 @@ impl Permitted {
     }
 }
 
-/// Permits a request to its destination.
+/// That a request has run every filter that its destination demands. Only [`check`] makes one.
+pub struct Checked(());
+
+impl Checked {
+    /// The request as it leaves: with the edits of its rule, which no filter has to see.
+    pub fn permit(self, parts: request::Parts, body: Body) -> Permitted {
+        Permitted(Request::from_parts(parts, body))
+    }
+}
+
+/// Checks that a request may go to its destination, or be answered in its place.
 ///
 /// # Errors
 ///
 /// [`RequestError::DemandedFilterNotRun`] when the entrance, the route or the service demands a
 /// filter for this request that has not run: because a filter changed the path after the demand
 /// was computed, or because the new route of a changed request demands more.
-pub fn permit(
+pub fn check(
     snapshot: &Snapshot,
     entrance: &ServedEntrance,
     destination: &Destination,
     chain: &Chain,
-    parts: request::Parts,
-    body: Body,
-) -> Result<Permitted, RequestError> {
+    parts: &request::Parts,
+) -> Result<Checked, RequestError> {
     let beyond = destination.demanded(snapshot);
     for slot in entrance.filters.iter().chain(&beyond) {
         match slot {
@@ -61,5 +71,5 @@ pub fn permit(
             }
         }
     }
-    Ok(Permitted(Request::from_parts(parts, body)))
+    Ok(Checked(()))
 }

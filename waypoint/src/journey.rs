@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use http::{Request, Response, request};
 use tokio::time::Instant;
+use waypoint_policies::{Asked, EntranceKind, Redirect};
 
 use crate::access_log::{Record, Records};
 use crate::authorize::{self, Permitted};
@@ -22,9 +23,9 @@ use crate::error::RequestError;
 use crate::filter_chain::{Chain, Interruption, StreamFacts, is_grpc};
 use crate::identity::{self, TrustedHops};
 use crate::memory::MemoryBudget;
-use crate::route::{self, Basis, Destination};
+use crate::route::{self, Basis, Destination, Onward};
 use crate::snapshot::{Current, ServedEntrance, Snapshot};
-use crate::upstream::{Deadlines, UpstreamError, UpstreamPeer};
+use crate::upstream::{Cluster, Deadlines, UpstreamError, UpstreamPeer};
 use crate::{response, trace};
 
 /// How long an endpoint may take to begin its answer where the route sets nothing; gRPC streams
@@ -88,9 +89,10 @@ impl codec::Journey for Journey {
         let chain = walk.chain;
         match answer {
             Ok((destination, answer)) => {
-                record.details = "via_upstream";
+                let (details, answerer) = answered_by(&destination);
+                record.details = details;
                 let answer = chain.response(edited(answer, &destination), &mut record).await;
-                finish(answer, record, chain, response::Answerer::Upstream)
+                finish(answer, record, chain, answerer)
             }
             Err(interruption) => {
                 record.interrupted(&interruption);
@@ -116,7 +118,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The stages up to the upstream's answer.
+    /// The stages up to the answer of the upstream, or of the rule itself.
     async fn up(
         &mut self,
         mut parts: request::Parts,
@@ -128,23 +130,22 @@ impl Walk<'_> {
         let body = self.chain.request(&self.entrance.filters, &mut parts, body).await?;
         let (destination, body) = self.settle(&mut parts, body).await?;
         self.record.show(&parts);
-        let deadlines = self.deadlines(&destination, &parts);
-        edit(&mut parts, &destination);
-        let permitted = authorize::permit(
-            self.snapshot,
-            self.entrance,
-            &destination,
-            &self.chain,
-            parts,
-            body,
-        )?;
-        let answer = self.send(&destination, permitted, deadlines).await?;
+        let (snapshot, entrance) = (self.snapshot, self.entrance);
+        let checked = authorize::check(snapshot, entrance, &destination, &self.chain, &parts)?;
+        let answer = match &destination.onward {
+            Onward::Service { service, .. } => {
+                let deadlines = self.deadlines(&destination, &parts);
+                edit(&mut parts, &destination).map_err(RequestError::Upstream)?;
+                self.send(&service.cluster, checked.permit(parts, body), deadlines).await?
+            }
+            Onward::Redirect(redirect) => self.redirect(redirect, &parts),
+        };
         Ok((destination, answer))
     }
 
     /// Chooses the route and runs its filters; when they change what it was chosen by, it is chosen
     /// again. The filters of a route run once: what the new one demands beyond them is refused by
-    /// [`authorize::permit`].
+    /// [`authorize::check`].
     async fn settle(
         &mut self,
         parts: &mut request::Parts,
@@ -168,7 +169,7 @@ impl Walk<'_> {
         let sni = self.connection.tls.as_ref().and_then(|tls| tls.sni.as_deref());
         let destination = route::select(self.snapshot, self.entrance, parts, sni, pick)?;
         self.record.route = Some(Arc::clone(&destination.id));
-        self.record.service = Some(Arc::clone(&destination.service.key));
+        self.record.service = destination.service().map(|service| Arc::clone(&service.key));
         self.chain.facts().set_route(&destination.id);
         Ok(destination)
     }
@@ -186,15 +187,30 @@ impl Walk<'_> {
         }
     }
 
+    /// The listener's port is the one that clients name: of a Service's entrance its own.
+    fn redirect(&self, redirect: &Redirect, parts: &request::Parts) -> Response<Body> {
+        let asked = Asked {
+            tls: self.connection.tls.is_some(),
+            host: parts.uri.host().unwrap_or_default(),
+            port: match &self.entrance.model.kind {
+                EntranceKind::Gateway => self.entrance.model.port,
+                EntranceKind::Service(key) => key.port,
+            },
+            path: parts.uri.path(),
+            query: parts.uri.query(),
+        };
+        response::of_redirect(redirect.status, &redirect.location(&asked))
+    }
+
     async fn send(
         &mut self,
-        destination: &Destination,
+        cluster: &Cluster,
         permitted: Permitted,
         deadlines: Deadlines,
     ) -> Result<Response<Body>, Interruption> {
         let sent = Instant::now();
         // Pinned here: it is large, and moving it costs.
-        let sending = pin!(destination.service.cluster.send(permitted, deadlines));
+        let sending = pin!(cluster.send(permitted, deadlines));
         let sent_or_retired = unless(self.chain.retired(), sending).await;
         let answer = match sent_or_retired.ok_or(RequestError::Retired)? {
             Ok(answer) => answer,
@@ -215,14 +231,29 @@ impl Walk<'_> {
     }
 }
 
-/// `requestHeaderModifier` of the rule, then of its backend.
-fn edit(parts: &mut request::Parts, destination: &Destination) {
+/// Who answered, for the record: the name of what did, and what kind of answer it is.
+fn answered_by(destination: &Destination) -> (&'static str, response::Answerer) {
+    match destination.onward {
+        Onward::Service { .. } => ("via_upstream", response::Answerer::Upstream),
+        Onward::Redirect(_) => ("route_redirect", response::Answerer::Waypoint),
+    }
+}
+
+/// What the upstream gets: `urlRewrite` and `requestHeaderModifier` of the rule, then that of its
+/// backend. Filters, policies and records have seen the request as it came.
+fn edit(parts: &mut request::Parts, destination: &Destination) -> Result<(), UpstreamError> {
     if let Some(rule) = &destination.rule {
+        if let Some(rewrite) = &rule.rewrite {
+            parts.uri = rewrite
+                .apply(&parts.uri)
+                .map_err(|_| UpstreamError::InvalidRequest { reason: "rewritten_uri" })?;
+        }
         rule.request_headers.apply(&mut parts.headers);
     }
     if let Some(backend) = destination.backend() {
         backend.request_headers.apply(&mut parts.headers);
     }
+    Ok(())
 }
 
 /// `responseHeaderModifier` of the backend, then of its rule.

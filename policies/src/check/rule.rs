@@ -10,13 +10,16 @@ use crate::model::{
 };
 use crate::nearest::nearest;
 use crate::problem::Problem;
+use crate::resource::route::filter::{
+    HeaderEdit, HeaderModifier, PathModifier, PathModifierType, RedirectScheme, RequestRedirect,
+    RouteFilter, UrlRewrite,
+};
 use crate::resource::route::{
-    BackendRef, HeaderModifier, HttpRoute, PathMatchType, RouteFilter, RouteMatch, RouteRule,
-    ValueMatchType,
+    BackendRef, HttpRoute, PathMatchType, RouteMatch, RouteRule, ValueMatchType,
 };
 use crate::resource::service::Service;
 use crate::resource::{Held, filter};
-use crate::route::{Match, PathMatch, Seniority, TextMatch};
+use crate::route::{Match, PathEdit, PathMatch, Redirect, Rewrite, Seniority, TextMatch};
 use crate::text::{Format, RegexText};
 
 /// A rule with its matches, ready to be attached.
@@ -52,12 +55,19 @@ impl<'a> Checker<'a> {
             backends.clear();
         }
         let (request_headers, response_headers) = edits(&rule.filters);
+        // A filter that cannot be found is not skipped by the redirect either.
+        let redirect = rule.filters.iter().find_map(|filter| filter.request_redirect.as_ref());
+        let redirect = redirect.filter(|_| named.is_some());
         let ready = Rule {
             id: format!("{}/{}/{label}", key.namespace, key.name).into(),
             route: key.clone(),
             filters: self.attached.of_rule(key, named.unwrap_or_default()),
             request_headers,
             response_headers,
+            rewrite: rule.filters.iter().find_map(|filter| {
+                filter.url_rewrite.as_ref().map(|rewrite| rewriting(rewrite, rule))
+            }),
+            redirect: redirect.map(|redirect| Arc::new(redirection(redirect, rule))),
             request_timeout: rule.timeouts.request(),
             backend_timeout: rule.timeouts.backend_request(),
             backends,
@@ -251,12 +261,48 @@ fn edits(filters: &[RouteFilter]) -> (HeaderEdits, HeaderEdits) {
 }
 
 fn header_edits(written: &HeaderModifier) -> HeaderEdits {
-    let pairs = |edits: &[crate::resource::route::HeaderEdit]| {
+    let pairs = |edits: &[HeaderEdit]| {
         edits.iter().map(|edit| (edit.name.0.clone(), edit.value.0.clone())).collect()
     };
     HeaderEdits {
         set: pairs(&written.set),
         add: pairs(&written.add),
         remove: written.remove.iter().map(|name| name.0.clone()).collect(),
+    }
+}
+
+fn redirection(written: &RequestRedirect, rule: &RouteRule) -> Redirect {
+    let scheme = |scheme| match scheme {
+        RedirectScheme::Http => http::uri::Scheme::HTTP,
+        RedirectScheme::Https => http::uri::Scheme::HTTPS,
+    };
+    Redirect {
+        scheme: written.scheme.map(scheme),
+        hostname: written.hostname.as_ref().map(|name| name.0.clone()),
+        path: written.path.as_ref().map(|path| path_edit(path, rule)),
+        port: written.port,
+        status: written.status_code,
+    }
+}
+
+fn rewriting(written: &UrlRewrite, rule: &RouteRule) -> Rewrite {
+    Rewrite {
+        hostname: written.hostname.as_ref().map(|name| name.0.clone()),
+        path: written.path.as_ref().map(|path| path_edit(path, rule)),
+    }
+}
+
+/// That a prefix is replaced only where the rule has one was checked when it was read.
+fn path_edit(written: &PathModifier, rule: &RouteRule) -> PathEdit {
+    match written.kind {
+        PathModifierType::ReplaceFullPath => {
+            PathEdit::Full(written.replace_full_path.clone().unwrap_or_default())
+        }
+        PathModifierType::ReplacePrefixMatch => {
+            let every = RouteMatch::default();
+            let matched = rule.matches.first().unwrap_or(&every).path.value.clone();
+            let replacement = written.replace_prefix_match.clone().unwrap_or_default();
+            PathEdit::Prefix { matched, replacement }
+        }
     }
 }

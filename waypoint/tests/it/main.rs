@@ -37,6 +37,7 @@ mod bodies;
 mod grpc;
 mod http2_threads;
 mod hygiene;
+mod route_filters;
 mod routing;
 mod tls;
 mod websocket;

@@ -1,0 +1,142 @@
+//! What rules of routes do by themselves: redirects, rewrites.
+
+use bytes::Bytes;
+use http::{Method, Response};
+
+use crate::harness::{Waypoint, get, send_http1, service};
+use crate::origin::{Origin, Speaks};
+use crate::streams::{Client, request_with};
+
+const GATEWAY: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: web}
+spec:
+  gatewayClassName: waypoint
+  listeners: [{name: http, port: 8080, protocol: HTTP}]
+";
+
+/// The Gateway, and a route with these rules, in flow form.
+fn resources(rules: &[String]) -> String {
+    format!(
+        "{GATEWAY}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: all}}
+spec: {{parentRefs: [{{name: web}}], rules: [{}]}}
+",
+        rules.join(", ")
+    )
+}
+
+/// A rule for a prefix with one filter; `rest` is the rest of the rule.
+fn rule(prefix: &str, filter: &str, rest: &str) -> String {
+    format!("{{matches: [{{path: {{value: {prefix}}}}}], filters: [{{{filter}}}]{rest}}}")
+}
+
+const TO_ORIGIN: &str = ", backendRefs: [{name: origin, port: 80}]";
+
+fn redirect(prefix: &str, spec: &str) -> String {
+    rule(prefix, &format!("type: RequestRedirect, requestRedirect: {{{spec}}}"), "")
+}
+
+#[tokio::test]
+async fn a_redirect_is_answered_without_an_upstream() {
+    let rules = [
+        redirect("/plain", ""),
+        redirect("/secure", "scheme: https"),
+        redirect("/moved", "statusCode: 301, hostname: new.test, port: 80"),
+        redirect("/see", "statusCode: 303, path: {type: ReplaceFullPath, replaceFullPath: /all}"),
+        redirect("/same", "statusCode: 307, scheme: https, port: 8443"),
+        redirect(
+            "/old",
+            "statusCode: 308, path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}",
+        ),
+    ];
+    let waypoint = Waypoint::start(&resources(&rules)).await;
+    for speaks in [Speaks::Http1, Speaks::Http2] {
+        let client = Client::connect(waypoint.http(), speaks).await;
+        for (target, status, location) in [
+            ("/plain/x?q=1", 302, "http://shop.test:8080/plain/x?q=1"),
+            ("/secure/a/../b", 302, "https://shop.test/secure/b"),
+            ("/moved", 301, "http://new.test/moved"),
+            ("/see/this?q", 303, "http://shop.test:8080/all?q"),
+            ("/same", 307, "https://shop.test:8443/same"),
+            ("/old", 308, "http://shop.test:8080/new"),
+            ("/old/a", 308, "http://shop.test:8080/new/a"),
+        ] {
+            let host = [("host", "Shop.test:9999")];
+            let answer = client.fetch(request_with(Method::GET, target, &host)).await;
+            assert_eq!(answer.status(), status, "{target}");
+            assert_eq!(answer.headers()["location"], location, "{target}");
+            assert!(answer.body().is_empty());
+        }
+    }
+    let record = waypoint.record(|record| record["path"] == "/moved").await;
+    assert_eq!(record["response_code_details"], "route_redirect");
+    assert_eq!(record["response_flags"], "-");
+    assert_eq!(record["route_name"], "default/all/2");
+}
+
+#[tokio::test]
+async fn a_filter_of_the_route_sees_a_request_before_it_is_redirected() {
+    let rules =
+        ["{filters: [{type: ExtensionRef, extensionRef: {group: waypoint.rs, kind: Filter, \
+                  name: gate}}, {type: RequestRedirect, requestRedirect: {scheme: https}}]}"
+            .to_owned()];
+    let gate = "
+---
+apiVersion: waypoint.rs/v1alpha1
+kind: Filter
+metadata: {name: gate}
+spec:
+  module: {url: 'builtin://jwt-auth'}
+  config:
+    issuers:
+    - issuer: one
+      jwks: {keys: [{kty: OKP, crv: Ed25519, kid: a, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}
+";
+    let waypoint = Waypoint::start(&(resources(&rules) + gate)).await;
+
+    assert_eq!(get(waypoint.http(), "/").await.status(), 401);
+}
+
+#[tokio::test]
+async fn the_upstream_gets_the_rewritten_host_and_path_and_the_log_the_original() {
+    let origin = Origin::start(Speaks::Http1, |request| {
+        let host = request.headers()["host"].to_str().expect("text");
+        Response::new(Bytes::from(format!("{host} {}", request.uri())))
+    })
+    .await;
+    let rewrite = |prefix: &str, spec: &str| {
+        rule(prefix, &format!("type: URLRewrite, urlRewrite: {{{spec}}}"), TO_ORIGIN)
+    };
+    let rules = [
+        rewrite("/host", "hostname: inner.test"),
+        rewrite("/full", "path: {type: ReplaceFullPath, replaceFullPath: /all}"),
+        rewrite(
+            "/old/",
+            "hostname: inner.test, path: {type: ReplacePrefixMatch, replacePrefixMatch: /new/}",
+        ),
+        rewrite("/gone", "path: {type: ReplacePrefixMatch, replacePrefixMatch: ''}"),
+    ];
+    let text = resources(&rules) + &service("origin", "http", origin.address);
+    let waypoint = Waypoint::start(&text).await;
+    for (target, want) in [
+        ("/host/a?q=1", "inner.test /host/a?q=1"),
+        ("/full/a?q=1", "shop.test:9999 /all?q=1"),
+        ("/old", "inner.test /new"),
+        ("/old/", "inner.test /new/"),
+        ("/old/./a/../b", "inner.test /new/b"),
+        ("/gone", "shop.test:9999 /"),
+        ("/gone/", "shop.test:9999 /"),
+        ("/gone/a", "shop.test:9999 /a"),
+    ] {
+        let request = request_with(Method::GET, target, &[("host", "shop.test:9999")]);
+        let answer = send_http1(waypoint.http(), request).await;
+        assert_eq!(String::from_utf8_lossy(answer.body()), want, "{target}");
+    }
+    let record = waypoint.record(|record| record["path"] == "/old/b").await;
+    assert_eq!(record["authority"], "shop.test:9999");
+}
