@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::route::{Redirect, Rewrite, RouteTable};
+use crate::route::{Cors, Redirect, Rewrite, RouteTable};
 
 /// The desired state that all resources together describe.
 #[derive(Debug, Default)]
@@ -194,6 +194,8 @@ pub struct Rule {
     pub redirect: Option<Arc<Redirect>>,
     /// `urlRewrite`: what the upstream gets in place of host and path.
     pub rewrite: Option<Rewrite>,
+    /// `cors`: preflights are answered by the rule itself.
+    pub cors: Option<Arc<Cors>>,
     /// `timeouts.request`: from the request's head to the end of the response; `None` = no bound.
     pub request_timeout: Option<Duration>,
     /// `timeouts.backendRequest`: one attempt, until its response's head.

@@ -10,6 +10,7 @@
 //! specific hostname takes falls through to the less specific one of the *same* listener, as the
 //! precedence of the Gateway API says; it never falls through to another listener.
 
+mod cors;
 mod hosts;
 mod matching;
 mod uri;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method};
 
+pub use self::cors::{Allowed, Cors, CrossOrigin, OriginMatch};
 pub(crate) use self::hosts::{HostMap, intersect};
 pub(crate) use self::matching::{Match, PathMatch, TextMatch, covers};
 pub use self::uri::{Asked, PathEdit, Redirect, Rewrite};

@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, de};
 
 pub(crate) use self::module::{BUILTINS, ModuleUrl, Sha256};
 use crate::model::Hostname;
+use crate::route::OriginMatch;
 
 /// Size bound of one compiled regular expression, in bytes.
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -100,11 +101,12 @@ const fn checker<F: Format>() -> Checker {
 }
 
 /// Every format.
-pub(crate) static FORMATS: [Checker; 13] = [
+pub(crate) static FORMATS: [Checker; 14] = [
     checker::<GatewayDuration>(),
     checker::<Quantity>(),
     checker::<HostnameText>(),
     checker::<PreciseHostname>(),
+    checker::<OriginText>(),
     checker::<RegexText>(),
     checker::<HeaderNameText>(),
     checker::<HeaderValueText>(),
@@ -236,6 +238,25 @@ impl Format for PreciseHostname {
             Hostname::Exact(name) => Ok(name),
             Hostname::Wildcard(_) => Err(format!("`{text}` has a wildcard")),
         }
+    }
+}
+
+/// An origin that scripts come from.
+///
+/// # Source
+///
+/// Gateway API, `CORSOrigin`.
+#[derive(Debug)]
+pub(crate) struct OriginText;
+
+impl Format for OriginText {
+    const NAME: &'static str = "cors-origin";
+    const EXPECTED: &'static str =
+        "`*`, or an origin such as `https://app.example.com` or `https://*.example.com:8443`";
+    type Value = OriginMatch;
+
+    fn parse(text: &str) -> Result<OriginMatch, String> {
+        OriginMatch::parse(text)
     }
 }
 

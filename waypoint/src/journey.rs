@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use http::{Request, Response, request};
 use tokio::time::Instant;
-use waypoint_policies::{Asked, EntranceKind, Redirect};
+use waypoint_policies::{Asked, Cors, CrossOrigin, EntranceKind, Redirect};
 
 use crate::access_log::{Record, Records};
 use crate::authorize::{self, Permitted};
@@ -83,20 +83,30 @@ impl codec::Journey for Journey {
         let Some(entrance) = entrance else {
             return refuse(&RequestError::EntranceGone, grpc, record, chain);
         };
-        let mut walk =
-            Walk { snapshot: &snapshot, entrance, chain, record: &mut record, connection };
+        let record_of = &mut record;
+        let mut walk = Walk {
+            snapshot: &snapshot,
+            entrance,
+            chain,
+            record: record_of,
+            connection,
+            cross: None,
+        };
         let answer = walk.up(parts, body).await;
-        let chain = walk.chain;
+        let (chain, cross) = (walk.chain, walk.cross);
         match answer {
             Ok((destination, answer)) => {
                 let (details, answerer) = answered_by(&destination);
                 record.details = details;
-                let answer = chain.response(edited(answer, &destination), &mut record).await;
+                let answer = chain.response(edited(answer, &destination, cross), &mut record).await;
                 finish(answer, record, chain, answerer)
             }
             Err(interruption) => {
                 record.interrupted(&interruption);
-                let answer = response::of_interruption(interruption, grpc);
+                let mut answer = response::of_interruption(interruption, grpc);
+                if let Some((cors, cross)) = cross {
+                    cors.answer(&cross, answer.headers_mut());
+                }
                 let answer = chain.response(answer, &mut record).await;
                 finish(answer, record, chain, response::Answerer::Waypoint)
             }
@@ -115,6 +125,9 @@ struct Walk<'a> {
     chain: Chain,
     record: &'a mut Record,
     connection: &'a ConnectionInfo,
+    /// What the route allows to scripts of other origins, and what this request's answer depends
+    /// on: known once there is a route.
+    cross: Option<(Arc<Cors>, CrossOrigin)>,
 }
 
 impl Walk<'_> {
@@ -138,6 +151,7 @@ impl Walk<'_> {
                 edit(&mut parts, &destination).map_err(RequestError::Upstream)?;
                 self.send(&service.cluster, checked.permit(parts, body), deadlines).await?
             }
+            Onward::Preflight => response::of_preflight(),
             Onward::Redirect(redirect) => self.redirect(redirect, &parts),
         };
         Ok((destination, answer))
@@ -171,6 +185,8 @@ impl Walk<'_> {
         self.record.route = Some(Arc::clone(&destination.id));
         self.record.service = destination.service().map(|service| Arc::clone(&service.key));
         self.chain.facts().set_route(&destination.id);
+        let cross = |cors: &Arc<Cors>| (Arc::clone(cors), cors.of(&parts.headers));
+        self.cross = destination.cors().map(cross);
         Ok(destination)
     }
 
@@ -235,6 +251,7 @@ impl Walk<'_> {
 fn answered_by(destination: &Destination) -> (&'static str, response::Answerer) {
     match destination.onward {
         Onward::Service { .. } => ("via_upstream", response::Answerer::Upstream),
+        Onward::Preflight => ("cors_preflight", response::Answerer::Waypoint),
         Onward::Redirect(_) => ("route_redirect", response::Answerer::Waypoint),
     }
 }
@@ -256,13 +273,23 @@ fn edit(parts: &mut request::Parts, destination: &Destination) -> Result<(), Ups
     Ok(())
 }
 
-/// `responseHeaderModifier` of the backend, then of its rule.
-fn edited(mut answer: Response<Body>, destination: &Destination) -> Response<Body> {
+/// `responseHeaderModifier` of the backend, then of its rule, then its `cors`.
+fn edited(
+    mut answer: Response<Body>,
+    destination: &Destination,
+    cross: Option<(Arc<Cors>, CrossOrigin)>,
+) -> Response<Body> {
     if let Some(backend) = destination.backend() {
         backend.response_headers.apply(answer.headers_mut());
     }
     if let Some(rule) = &destination.rule {
         rule.response_headers.apply(answer.headers_mut());
+    }
+    if let Some((cors, cross)) = cross {
+        match destination.onward {
+            Onward::Preflight => cors.preflight(&cross, answer.headers_mut()),
+            _ => cors.answer(&cross, answer.headers_mut()),
+        }
     }
     answer
 }

@@ -50,6 +50,13 @@ pub fn of_redirect(code: u16, location: &str) -> Response<Body> {
     response
 }
 
+/// The answer to a preflight; its rule writes into it what is allowed.
+pub fn of_preflight() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 /// A filter's own reply.
 ///
 /// # Source

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::header::HeaderName;
 use http::request;
 use waypoint_policies::{
-    Backend, EntranceKind, Facts, FilterKey, Redirect, Rule, Selection, ServicePortKey, rank,
+    Backend, Cors, EntranceKind, Facts, FilterKey, Redirect, Rule, Selection, ServicePortKey, rank,
 };
 
 use crate::error::RequestError;
@@ -38,6 +38,8 @@ pub enum Onward {
     },
     /// We do: the rule redirects.
     Redirect(Arc<Redirect>),
+    /// We do: a script asks what the rule would allow.
+    Preflight,
 }
 
 /// Chooses the rule and its backend. `pick` decides between weighted backends: the same number
@@ -64,7 +66,7 @@ pub fn select(
         sni,
     };
     match entrance.model.routes.select(&facts) {
-        Selection::Rule(rule) => follow(snapshot, rule, pick),
+        Selection::Rule(rule) => follow(snapshot, rule, parts, pick),
         Selection::Direct => direct(snapshot, entrance),
         Selection::NoHost => Err(RequestError::NoHost),
         Selection::Misdirected => Err(RequestError::Misdirected),
@@ -72,7 +74,12 @@ pub fn select(
     }
 }
 
-fn follow(snapshot: &Snapshot, rule: &Arc<Rule>, pick: u32) -> Result<Destination, RequestError> {
+fn follow(
+    snapshot: &Snapshot,
+    rule: &Arc<Rule>,
+    parts: &request::Parts,
+    pick: u32,
+) -> Result<Destination, RequestError> {
     if let Some(resource) = snapshot.denied_routes.get(&rule.route) {
         return Err(RequestError::PolicyRefused { resource: resource.clone() });
     }
@@ -80,6 +87,9 @@ fn follow(snapshot: &Snapshot, rule: &Arc<Rule>, pick: u32) -> Result<Destinatio
         let (rule, id) = (Some(Arc::clone(rule)), Arc::clone(&rule.id));
         Ok(Destination { rule, onward, id })
     };
+    if rule.cors.is_some() && Cors::is_preflight(&parts.method, &parts.headers) {
+        return to(Onward::Preflight);
+    }
     if let Some(redirect) = &rule.redirect {
         return to(Onward::Redirect(Arc::clone(redirect)));
     }
@@ -119,7 +129,7 @@ impl Destination {
     pub fn backend(&self) -> Option<&Backend> {
         match self.onward {
             Onward::Service { backend, .. } => self.rule.as_ref()?.backends.get(backend),
-            Onward::Redirect(_) => None,
+            Onward::Redirect(_) | Onward::Preflight => None,
         }
     }
 
@@ -127,8 +137,13 @@ impl Destination {
     pub fn service(&self) -> Option<&Arc<ServedService>> {
         match &self.onward {
             Onward::Service { service, .. } => Some(service),
-            Onward::Redirect(_) => None,
+            Onward::Redirect(_) | Onward::Preflight => None,
         }
+    }
+
+    /// `cors` of the rule.
+    pub fn cors(&self) -> Option<&Arc<Cors>> {
+        self.rule.as_ref()?.cors.as_ref()
     }
 
     /// The filters that this destination demands beyond the entrance's: the route's and the

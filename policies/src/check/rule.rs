@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use super::Checker;
 use super::grant::{Reference, permits};
 use super::route::Refusal;
@@ -11,16 +13,18 @@ use crate::model::{
 use crate::nearest::nearest;
 use crate::problem::Problem;
 use crate::resource::route::filter::{
-    HeaderEdit, HeaderModifier, PathModifier, PathModifierType, RedirectScheme, RequestRedirect,
-    RouteFilter, UrlRewrite,
+    CorsFilter, HeaderEdit, HeaderModifier, PathModifier, PathModifierType, RedirectScheme,
+    RequestRedirect, RouteFilter, UrlRewrite,
 };
 use crate::resource::route::{
     BackendRef, HttpRoute, PathMatchType, RouteMatch, RouteRule, ValueMatchType,
 };
 use crate::resource::service::Service;
 use crate::resource::{Held, filter};
-use crate::route::{Match, PathEdit, PathMatch, Redirect, Rewrite, Seniority, TextMatch};
-use crate::text::{Format, RegexText};
+use crate::route::{
+    Allowed, Cors, Match, PathEdit, PathMatch, Redirect, Rewrite, Seniority, TextMatch,
+};
+use crate::text::{Format, HeaderNameText, Parsed, RegexText};
 
 /// A rule with its matches, ready to be attached.
 pub(super) struct Ready {
@@ -67,6 +71,10 @@ impl<'a> Checker<'a> {
             rewrite: rule.filters.iter().find_map(|filter| {
                 filter.url_rewrite.as_ref().map(|rewrite| rewriting(rewrite, rule))
             }),
+            cors: rule
+                .filters
+                .iter()
+                .find_map(|filter| filter.cors.as_ref().map(|cors| Arc::new(cross_origin(cors)))),
             redirect: redirect.map(|redirect| Arc::new(redirection(redirect, rule))),
             request_timeout: rule.timeouts.request(),
             backend_timeout: rule.timeouts.backend_request(),
@@ -289,6 +297,28 @@ fn rewriting(written: &UrlRewrite, rule: &RouteRule) -> Rewrite {
     Rewrite {
         hostname: written.hostname.as_ref().map(|name| name.0.clone()),
         path: written.path.as_ref().map(|path| path_edit(path, rule)),
+    }
+}
+
+fn cross_origin(written: &CorsFilter) -> Cors {
+    let headers = |names: &[Parsed<HeaderNameText>]| {
+        allowed(&names.iter().map(|name| name.0.as_str()).collect::<Vec<_>>())
+    };
+    Cors {
+        origins: written.allow_origins.iter().map(|origin| origin.0.clone()).collect(),
+        credentials: written.allow_credentials,
+        methods: allowed(&written.allow_methods.iter().map(|m| m.name()).collect::<Vec<_>>()),
+        headers: headers(&written.allow_headers),
+        exposed: headers(&written.expose_headers),
+        max_age: written.max_age,
+    }
+}
+
+fn allowed(names: &[&str]) -> Allowed {
+    match names {
+        [] => Allowed::None,
+        ["*"] => Allowed::All,
+        names => HeaderValue::from_str(&names.join(", ")).map_or(Allowed::None, Allowed::Names),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What rules of routes do by themselves: redirects, rewrites.
+//! What rules of routes do by themselves: redirects, rewrites, cross-origin requests.
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -139,4 +139,113 @@ async fn the_upstream_gets_the_rewritten_host_and_path_and_the_log_the_original(
     }
     let record = waypoint.record(|record| record["path"] == "/old/b").await;
     assert_eq!(record["authority"], "shop.test:9999");
+}
+
+/// Headers whose names begin with `access-control`, and `vary`, in order.
+fn shared(answer: &Response<Bytes>) -> Vec<String> {
+    let mut lines: Vec<String> = answer
+        .headers()
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("access-control") || *name == "vary")
+        .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_without_an_upstream_and_says_what_is_allowed() {
+    let cors = |prefix: &str, spec: &str| {
+        rule(prefix, &format!("type: CORS, cors: {{{spec}}}"), TO_ORIGIN)
+    };
+    let rules = [
+        cors(
+            "/named",
+            "allowOrigins: ['https://*.shop.test'], allowMethods: [GET, PUT], allowHeaders: \
+             [X-One, x-two], exposeHeaders: [x-seen], allowCredentials: true, maxAge: 60",
+        ),
+        cors("/open", "allowOrigins: ['*'], allowMethods: ['*'], allowHeaders: ['*']"),
+        cors(
+            "/starred",
+            "allowOrigins: ['*'], allowMethods: ['*'], allowHeaders: ['*'], exposeHeaders: ['*'], \
+             allowCredentials: true",
+        ),
+    ];
+    // There is no Service: a preflight does not need one.
+    let waypoint = Waypoint::start(&resources(&rules)).await;
+    let client = Client::connect(waypoint.http(), Speaks::Http1).await;
+    let named = [
+        "access-control-allow-credentials: true",
+        "access-control-allow-headers: x-one, x-two",
+        "access-control-allow-methods: GET, PUT",
+        "access-control-allow-origin: https://a.shop.test",
+        "access-control-max-age: 60",
+        "vary: origin",
+    ];
+    let open = [
+        "access-control-allow-headers: *",
+        "access-control-allow-methods: *",
+        "access-control-allow-origin: *",
+        "access-control-max-age: 5",
+    ];
+    let starred = [
+        "access-control-allow-credentials: true",
+        "access-control-allow-headers: x-three",
+        "access-control-allow-methods: PUT",
+        "access-control-allow-origin: https://a.shop.test",
+        "access-control-max-age: 5",
+        "vary: origin",
+    ];
+    for (path, origin, want) in [
+        ("/named", "https://a.shop.test", &named[..]),
+        ("/named", "https://shop.test", &["vary: origin"]),
+        ("/named", "null", &["vary: origin"]),
+        ("/open", "https://a.shop.test", &open),
+        ("/starred", "https://a.shop.test", &starred),
+    ] {
+        let asked = [
+            ("origin", origin),
+            ("access-control-request-method", "PUT"),
+            ("access-control-request-headers", "x-three"),
+        ];
+        let answer = client.fetch(request_with(Method::OPTIONS, path, &asked)).await;
+        assert_eq!(answer.status(), 204, "{path} {origin}");
+        assert_eq!(shared(&answer), want, "{path} {origin}");
+    }
+    let record = waypoint.record(|record| record["path"] == "/named").await;
+    assert_eq!(record["response_code_details"], "cors_preflight");
+}
+
+#[tokio::test]
+async fn an_answer_to_an_allowed_origin_says_so_and_the_upstream_does_not() {
+    let origin = Origin::start(Speaks::Http1, |_| {
+        let mut answer = Response::new(Bytes::new());
+        answer
+            .headers_mut()
+            .insert("access-control-allow-origin", http::HeaderValue::from_static("*"));
+        answer
+    })
+    .await;
+    let rules = [rule(
+        "/",
+        "type: CORS, cors: {allowOrigins: ['https://shop.test'], exposeHeaders: [x-seen]}",
+        TO_ORIGIN,
+    )];
+    let text = resources(&rules) + &service("origin", "http", origin.address);
+    let waypoint = Waypoint::start(&text).await;
+    let ask = async |waypoint: &Waypoint, method: Method, origin: &str| {
+        let request = request_with(method, "/", &[("origin", origin)]);
+        send_http1(waypoint.http(), request).await
+    };
+    let allowed = [
+        "access-control-allow-origin: https://shop.test",
+        "access-control-expose-headers: x-seen",
+        "vary: origin",
+    ];
+
+    assert_eq!(shared(&ask(&waypoint, Method::GET, "https://shop.test").await), allowed);
+    assert_eq!(shared(&ask(&waypoint, Method::GET, "https://evil.test").await), ["vary: origin"]);
+    // Without `access-control-request-method` it is not a preflight.
+    assert_eq!(shared(&ask(&waypoint, Method::OPTIONS, "https://shop.test").await), allowed);
+    assert_eq!(origin.seen().len(), 3);
 }

@@ -3,12 +3,14 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::text::{HeaderNameText, HeaderValueText, ObjectName, Parsed, PreciseHostname};
+use crate::text::{
+    HeaderNameText, HeaderValueText, ObjectName, OriginText, Parsed, PreciseHostname,
+};
 
 /// What is done to a request or its response: `type` says which field is set.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-unsupported" = ["requestMirror", "cors", "externalAuth"]))]
+#[schemars(extend("x-unsupported" = ["requestMirror", "externalAuth"]))]
 pub(crate) struct RouteFilter {
     /// Which field is set.
     #[serde(rename = "type")]
@@ -21,19 +23,46 @@ pub(crate) struct RouteFilter {
     pub request_redirect: Option<RequestRedirect>,
     /// What the upstream gets in place of host and path.
     pub url_rewrite: Option<UrlRewrite>,
+    /// What scripts of other origins may do.
+    pub cors: Option<CorsFilter>,
     /// A `Filter` of the route's namespace that runs on this route.
     pub extension_ref: Option<ExtensionRef>,
 }
 
+impl RouteFilter {
+    /// Each type with the field that belongs to it, and whether that is set.
+    pub(crate) fn fields(&self) -> [(RouteFilterType, &'static str, bool); 6] {
+        use RouteFilterType as Type;
+        [
+            (
+                Type::RequestHeaderModifier,
+                "requestHeaderModifier",
+                self.request_header_modifier.is_some(),
+            ),
+            (
+                Type::ResponseHeaderModifier,
+                "responseHeaderModifier",
+                self.response_header_modifier.is_some(),
+            ),
+            (Type::RequestRedirect, "requestRedirect", self.request_redirect.is_some()),
+            (Type::UrlRewrite, "urlRewrite", self.url_rewrite.is_some()),
+            (Type::Cors, "cors", self.cors.is_some()),
+            (Type::ExtensionRef, "extensionRef", self.extension_ref.is_some()),
+        ]
+    }
+}
+
 /// Which filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
-#[schemars(extend("x-unsupported" = ["RequestMirror", "CORS", "ExternalAuth"]))]
+#[schemars(extend("x-unsupported" = ["RequestMirror", "ExternalAuth"]))]
 pub(crate) enum RouteFilterType {
     RequestHeaderModifier,
     ResponseHeaderModifier,
     RequestRedirect,
     #[serde(rename = "URLRewrite")]
     UrlRewrite,
+    #[serde(rename = "CORS")]
+    Cors,
     ExtensionRef,
 }
 
@@ -141,4 +170,79 @@ pub(crate) struct PathModifier {
 pub(crate) enum PathModifierType {
     ReplaceFullPath,
     ReplacePrefixMatch,
+}
+
+/// What scripts of other origins may do.
+///
+/// # Source
+///
+/// Gateway API v1, `HTTPCORSFilter`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct CorsFilter {
+    /// Who may ask: origins, a host may begin with `*`; or `*` alone.
+    #[schemars(length(max = 64))]
+    pub allow_origins: Vec<Parsed<OriginText>>,
+    /// Whether with credentials.
+    pub allow_credentials: bool,
+    /// With which methods, or `*`.
+    #[schemars(length(max = 9))]
+    pub allow_methods: Vec<MethodOrAll>,
+    /// With which headers, or `*`.
+    #[schemars(length(max = 64))]
+    pub allow_headers: Vec<Parsed<HeaderNameText>>,
+    /// Which headers of the answer they see, or `*`.
+    #[schemars(length(max = 64))]
+    pub expose_headers: Vec<Parsed<HeaderNameText>>,
+    /// How many seconds the answer to a preflight may be remembered.
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub max_age: u32,
+}
+
+impl Default for CorsFilter {
+    fn default() -> Self {
+        Self {
+            allow_origins: Vec::new(),
+            allow_credentials: false,
+            allow_methods: Vec::new(),
+            allow_headers: Vec::new(),
+            expose_headers: Vec::new(),
+            max_age: 5,
+        }
+    }
+}
+
+/// A method, or all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum MethodOrAll {
+    #[serde(rename = "*")]
+    All,
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Connect,
+    Options,
+    Trace,
+    Patch,
+}
+
+impl MethodOrAll {
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::All => "*",
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+            Self::Options => "OPTIONS",
+            Self::Trace => "TRACE",
+            Self::Patch => "PATCH",
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::read::rules::Rules;
 use crate::resource::route::filter::{
-    PathModifier, PathModifierType, RouteFilter, RouteFilterType,
+    CorsFilter, PathModifier, PathModifierType, RouteFilter, RouteFilterType,
 };
 use crate::resource::route::{PathMatchType, RouteRule};
 use crate::text::check_new_path;
@@ -35,26 +35,7 @@ impl Rules<'_> {
         let mut kinds = BTreeSet::new();
         for (index, filter) in filters.iter().enumerate() {
             let at = format!("{at}/filters/{index}");
-            let fields = [
-                (
-                    RouteFilterType::RequestHeaderModifier,
-                    "requestHeaderModifier",
-                    filter.request_header_modifier.is_some(),
-                ),
-                (
-                    RouteFilterType::ResponseHeaderModifier,
-                    "responseHeaderModifier",
-                    filter.response_header_modifier.is_some(),
-                ),
-                (
-                    RouteFilterType::RequestRedirect,
-                    "requestRedirect",
-                    filter.request_redirect.is_some(),
-                ),
-                (RouteFilterType::UrlRewrite, "urlRewrite", filter.url_rewrite.is_some()),
-                (RouteFilterType::ExtensionRef, "extensionRef", filter.extension_ref.is_some()),
-            ];
-            for (kind, field, is_set) in fields {
+            for (kind, field, is_set) in filter.fields() {
                 if is_set && kind != filter.kind {
                     let message = format!("`{field}` is set, but `type` is another one");
                     self.error("filter-type", &format!("{at}/{field}"), message, None);
@@ -89,6 +70,9 @@ impl Rules<'_> {
         }
         if let Some(rewrite) = &filter.url_rewrite {
             self.path_modifier(&format!("{at}/urlRewrite"), rewrite.path.as_ref());
+        }
+        if let Some(cors) = &filter.cors {
+            self.cors(&format!("{at}/cors"), cors);
         }
         if !on_rule && !ON_BACKENDS.contains(&filter.kind) {
             let message = "a filter of this type on a backend is not supported yet";
@@ -139,6 +123,31 @@ impl Rules<'_> {
                 }
                 let path = redirect.path.as_ref();
                 self.prefix_of_rule(&format!("{at}/requestRedirect"), path, rule);
+            }
+        }
+    }
+
+    /// Each name once, and a star alone.
+    fn cors(&mut self, at: &str, cors: &CorsFilter) {
+        let origins = cors.allow_origins.iter().map(|origin| origin.0.to_string());
+        let methods = cors.allow_methods.iter().map(|method| method.name().to_owned());
+        let allowed = cors.allow_headers.iter().map(|name| name.0.to_string());
+        let exposed = cors.expose_headers.iter().map(|name| name.0.to_string());
+        let lists: [(&str, Vec<String>); 4] = [
+            ("allowOrigins", origins.collect()),
+            ("allowMethods", methods.collect()),
+            ("allowHeaders", allowed.collect()),
+            ("exposeHeaders", exposed.collect()),
+        ];
+        for (field, names) in lists {
+            let mut seen = BTreeSet::new();
+            for (index, name) in names.iter().enumerate() {
+                let at = format!("{at}/{field}/{index}");
+                self.unique(&mut seen, name, "the value", &at);
+                if name == "*" && names.len() > 1 {
+                    let message = "`*` allows the others already";
+                    self.error("conflict", &at, message, Some("`*` alone, or no `*`"));
+                }
             }
         }
     }
