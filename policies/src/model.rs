@@ -196,12 +196,23 @@ pub struct Rule {
     pub rewrite: Option<Rewrite>,
     /// `cors`: preflights are answered by the rule itself.
     pub cors: Option<Arc<Cors>>,
+    /// `requestMirror`: who gets copies; one that cannot be resolved is left out.
+    pub mirrors: Vec<Mirror>,
     /// `timeouts.request`: from the request's head to the end of the response; `None` = no bound.
     pub request_timeout: Option<Duration>,
     /// `timeouts.backendRequest`: one attempt, until its response's head.
     pub backend_timeout: Option<Duration>,
     /// Weighted backends. None, or all of weight zero: the rule answers 500 (Gateway API).
     pub backends: Vec<Backend>,
+}
+
+/// A service port that gets copies of a rule's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// The service port.
+    pub target: ServicePortKey,
+    /// How many of how many requests are copied.
+    pub share: (u32, u32),
 }
 
 /// One weighted backend of a rule.

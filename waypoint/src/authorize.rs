@@ -11,7 +11,7 @@ use crate::codec::body::Body;
 use crate::error::RequestError;
 use crate::filter_chain::{Chain, matches};
 use crate::route::Destination;
-use crate::snapshot::{FilterSlot, ServedEntrance, Snapshot};
+use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
 
 /// A request that may leave. Only this module makes one.
 pub struct Permitted(Request<Body>);
@@ -54,7 +54,32 @@ pub fn check(
     parts: &request::Parts,
 ) -> Result<Checked, RequestError> {
     let beyond = destination.demanded(snapshot);
-    for slot in entrance.filters.iter().chain(&beyond) {
+    have_run(entrance.filters.iter().chain(&beyond), entrance, chain, parts)
+}
+
+/// Checks that a copy of a request may go to a service: that what the service demands has run.
+///
+/// # Errors
+///
+/// As [`check`]; then the copy is not sent.
+pub fn check_copy(
+    snapshot: &Snapshot,
+    entrance: &ServedEntrance,
+    service: &ServedService,
+    chain: &Chain,
+    parts: &request::Parts,
+) -> Result<Checked, RequestError> {
+    let demanded = service.model.filters.iter();
+    have_run(demanded.filter_map(|key| snapshot.filters.get(key)), entrance, chain, parts)
+}
+
+fn have_run<'a>(
+    slots: impl Iterator<Item = &'a FilterSlot>,
+    entrance: &ServedEntrance,
+    chain: &Chain,
+    parts: &request::Parts,
+) -> Result<Checked, RequestError> {
+    for slot in slots {
         match slot {
             FilterSlot::Active(filter) => {
                 let config = &filter.config;

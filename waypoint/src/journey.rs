@@ -17,12 +17,13 @@ use waypoint_policies::{Asked, Cors, CrossOrigin, EntranceKind, Redirect};
 use crate::access_log::{Record, Records};
 use crate::authorize::{self, Permitted};
 use crate::codec::body::Body;
-use crate::codec::{self, ConnectionInfo, Refusal};
+use crate::codec::{self, ConnectionInfo, Refusal, Upgrade};
 use crate::drain::unless;
 use crate::error::RequestError;
 use crate::filter_chain::{Chain, Interruption, StreamFacts, is_grpc};
 use crate::identity::{self, TrustedHops};
 use crate::memory::MemoryBudget;
+use crate::mirror::{self, Mirrors, Target};
 use crate::route::{self, Basis, Destination, Onward};
 use crate::snapshot::{Current, ServedEntrance, Snapshot};
 use crate::upstream::{Cluster, Deadlines, UpstreamError, UpstreamPeer};
@@ -44,18 +45,20 @@ pub struct Journey {
     records: Arc<Records>,
     trusted: Arc<TrustedHops>,
     memory: Arc<MemoryBudget>,
+    mirrors: Mirrors,
 }
 
 impl Journey {
     /// Requests see `current`'s snapshot of their moment, are recorded in `records`, and are shed
-    /// when `memory` is short.
+    /// when `memory` is short; `mirrors` sends their copies.
     pub fn new(
         current: Arc<Current>,
         records: Arc<Records>,
         trusted: Arc<TrustedHops>,
         memory: Arc<MemoryBudget>,
+        mirrors: Mirrors,
     ) -> Self {
-        Self { current, records, trusted, memory }
+        Self { current, records, trusted, memory, mirrors }
     }
 }
 
@@ -91,6 +94,7 @@ impl codec::Journey for Journey {
             record: record_of,
             connection,
             cross: None,
+            mirrors: &self.mirrors,
         };
         let answer = walk.up(parts, body).await;
         let (chain, cross) = (walk.chain, walk.cross);
@@ -128,6 +132,7 @@ struct Walk<'a> {
     /// What the route allows to scripts of other origins, and what this request's answer depends
     /// on: known once there is a route.
     cross: Option<(Arc<Cors>, CrossOrigin)>,
+    mirrors: &'a Mirrors,
 }
 
 impl Walk<'_> {
@@ -148,7 +153,9 @@ impl Walk<'_> {
         let answer = match &destination.onward {
             Onward::Service { service, .. } => {
                 let deadlines = self.deadlines(&destination, &parts);
+                let targets = self.mirrored(&destination, &parts);
                 edit(&mut parts, &destination).map_err(RequestError::Upstream)?;
+                let body = self.mirrors.send(&parts, body, targets);
                 self.send(&service.cluster, checked.permit(parts, body), deadlines).await?
             }
             Onward::Preflight => response::of_preflight(),
@@ -201,6 +208,28 @@ impl Walk<'_> {
             per_try: backend.or((!unbounded).then_some(RESPONSE_TIMEOUT_DEFAULT)),
             body_idle: if grpc { GRPC_IDLE_DEFAULT } else { BODY_IDLE_DEFAULT },
         }
+    }
+
+    /// Who gets a copy of this request. An upgraded connection is not copied, and a service whose
+    /// filters have not run gets nothing.
+    fn mirrored(&self, destination: &Destination, parts: &request::Parts) -> Vec<Target> {
+        let mirrors = destination.rule.as_ref().map_or(&[][..], |rule| &rule.mirrors);
+        let mut targets = Vec::new();
+        for mirror in mirrors {
+            let upgraded = parts.extensions.get::<Upgrade>().is_some();
+            let Some(service) = self.snapshot.services.get(&mirror.target) else { continue };
+            if upgraded || !mirror::is_chosen(mirror.share) {
+                continue;
+            }
+            let denied = self.snapshot.denied_services.contains_key(&mirror.target);
+            match authorize::check_copy(self.snapshot, self.entrance, service, &self.chain, parts) {
+                Ok(checked) if !denied => {
+                    targets.push(Target { cluster: service.cluster.clone(), checked });
+                }
+                _ => self.mirrors.refused(),
+            }
+        }
+        targets
     }
 
     /// The listener's port is the one that clients name: of a Service's entrance its own.

@@ -37,5 +37,6 @@ pub mod drain;
 pub mod error;
 pub mod journey;
 pub mod memory;
+pub mod mirror;
 pub mod resources;
 pub mod snapshot;

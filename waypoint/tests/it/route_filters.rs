@@ -1,9 +1,11 @@
-//! What rules of routes do by themselves: redirects, rewrites, cross-origin requests.
+//! What rules of routes do by themselves: redirects, rewrites, cross-origin requests,
+//! mirrors.
 
 use bytes::Bytes;
 use http::{Method, Response};
 
-use crate::harness::{Waypoint, get, send_http1, service};
+use crate::client::becomes;
+use crate::harness::{Waypoint, get, post_json, send_http1, service};
 use crate::origin::{Origin, Speaks};
 use crate::streams::{Client, request_with};
 
@@ -248,4 +250,70 @@ async fn an_answer_to_an_allowed_origin_says_so_and_the_upstream_does_not() {
     // Without `access-control-request-method` it is not a preflight.
     assert_eq!(shared(&ask(&waypoint, Method::OPTIONS, "https://shop.test").await), allowed);
     assert_eq!(origin.seen().len(), 3);
+}
+
+/// A rule whose requests are copied; `spec` is that of the mirror.
+fn mirrored(prefix: &str, spec: &str) -> String {
+    rule(prefix, &format!("type: RequestMirror, requestMirror: {{backendRef: {spec}}}"), TO_ORIGIN)
+}
+
+#[tokio::test]
+async fn a_mirror_gets_a_copy_with_its_body_and_the_client_the_upstreams_answer() {
+    let origin = Origin::named(Speaks::Http1, "origin").await;
+    let copies = Origin::named(Speaks::Http1, "copies").await;
+    let rules = [
+        mirrored("/all", "{name: copies, port: 80}"),
+        mirrored("/none", "{name: copies, port: 80}, percent: 0"),
+    ];
+    let text = resources(&rules)
+        + &service("origin", "http", origin.address)
+        + &service("copies", "http", copies.address);
+    let waypoint = Waypoint::start(&text).await;
+
+    for path in ["/none", "/all/get"] {
+        assert_eq!(get(waypoint.http(), path).await.body(), "origin");
+    }
+    let answer = post_json(waypoint.http(), "/all/post", "{\"a\": 1}").await;
+    assert_eq!(answer.body(), "origin");
+
+    becomes(&waypoint, "waypoint_mirrored_requests_total{result=\"answered\"}", 2).await;
+    let mut seen = copies.seen();
+    seen.sort_by_key(|request| request.uri().path().to_owned());
+    assert_eq!(
+        seen.iter().map(|one| one.uri().path()).collect::<Vec<_>>(),
+        ["/all/get", "/all/post"]
+    );
+    assert_eq!(seen[1].body(), "{\"a\": 1}");
+    assert_eq!(seen[1].headers()["content-length"], "8");
+    assert_eq!(seen[1].headers()["content-type"], "application/json");
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_silent_or_gone_neither_delays_nor_fails_a_request() {
+    let origin = Origin::echo(Speaks::Http1).await;
+    // It is connected to by the kernel, and never accepts.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr());
+    let gone = gone.expect("an address");
+    let rules = [
+        mirrored("/silent", "{name: silent, port: 80}"),
+        mirrored("/gone", "{name: gone, port: 80}"),
+    ];
+    let text = resources(&rules)
+        + &service("origin", "http", origin.address)
+        + &service("silent", "http", silent.local_addr().expect("an address"))
+        + &service("gone", "http", gone);
+    let waypoint = Waypoint::start(&text).await;
+
+    // Longer than what is copied: the copy is shed, the request is whole.
+    let long = "x".repeat(300 << 10);
+    for path in ["/silent", "/gone"] {
+        for body in ["short", &long] {
+            let answer = post_json(waypoint.http(), path, body).await;
+            assert_eq!(answer.status(), 200, "{path}");
+            assert_eq!(answer.body().len(), body.len(), "{path}");
+        }
+    }
+    becomes(&waypoint, "waypoint_mirrored_requests_total{result=\"shed_body\"}", 2).await;
+    becomes(&waypoint, "waypoint_mirrored_requests_total{result=\"failed\"}", 1).await;
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::{BackendRef, service_kind};
 use crate::text::{
     HeaderNameText, HeaderValueText, ObjectName, OriginText, Parsed, PreciseHostname,
 };
@@ -10,7 +11,7 @@ use crate::text::{
 /// What is done to a request or its response: `type` says which field is set.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-unsupported" = ["requestMirror", "externalAuth"]))]
+#[schemars(extend("x-unsupported" = ["externalAuth"]))]
 pub(crate) struct RouteFilter {
     /// Which field is set.
     #[serde(rename = "type")]
@@ -19,6 +20,8 @@ pub(crate) struct RouteFilter {
     pub request_header_modifier: Option<HeaderModifier>,
     /// Edits of the response's headers.
     pub response_header_modifier: Option<HeaderModifier>,
+    /// A copy goes to another service.
+    pub request_mirror: Option<RequestMirror>,
     /// The answer is a redirect.
     pub request_redirect: Option<RequestRedirect>,
     /// What the upstream gets in place of host and path.
@@ -31,7 +34,7 @@ pub(crate) struct RouteFilter {
 
 impl RouteFilter {
     /// Each type with the field that belongs to it, and whether that is set.
-    pub(crate) fn fields(&self) -> [(RouteFilterType, &'static str, bool); 6] {
+    pub(crate) fn fields(&self) -> [(RouteFilterType, &'static str, bool); 7] {
         use RouteFilterType as Type;
         [
             (
@@ -44,6 +47,7 @@ impl RouteFilter {
                 "responseHeaderModifier",
                 self.response_header_modifier.is_some(),
             ),
+            (Type::RequestMirror, "requestMirror", self.request_mirror.is_some()),
             (Type::RequestRedirect, "requestRedirect", self.request_redirect.is_some()),
             (Type::UrlRewrite, "urlRewrite", self.url_rewrite.is_some()),
             (Type::Cors, "cors", self.cors.is_some()),
@@ -54,10 +58,11 @@ impl RouteFilter {
 
 /// Which filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
-#[schemars(extend("x-unsupported" = ["RequestMirror", "ExternalAuth"]))]
+#[schemars(extend("x-unsupported" = ["ExternalAuth"]))]
 pub(crate) enum RouteFilterType {
     RequestHeaderModifier,
     ResponseHeaderModifier,
+    RequestMirror,
     RequestRedirect,
     #[serde(rename = "URLRewrite")]
     UrlRewrite,
@@ -99,6 +104,72 @@ pub(crate) struct ExtensionRef {
     pub kind: String,
     /// Its name.
     pub name: Parsed<ObjectName>,
+}
+
+/// A copy of each request, or of a share of them, goes to another service.
+///
+/// # Source
+///
+/// Gateway API v1, `HTTPRequestMirrorFilter`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RequestMirror {
+    /// Who gets the copies.
+    pub backend_ref: MirrorRef,
+    /// Of a hundred requests.
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: Option<u32>,
+    /// A share in other numbers.
+    pub fraction: Option<Fraction>,
+}
+
+/// Who gets the copies.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub(crate) struct MirrorRef {
+    /// The empty group.
+    #[serde(default)]
+    pub group: String,
+    /// `Service`.
+    #[serde(default = "service_kind")]
+    pub kind: String,
+    /// Absent = that of the route. Another one needs a ReferenceGrant.
+    pub namespace: Option<Parsed<ObjectName>>,
+    /// Its name.
+    pub name: Parsed<ObjectName>,
+    /// The service port (not the target port).
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+}
+
+impl MirrorRef {
+    /// As a backend.
+    pub(crate) fn backend(&self) -> BackendRef {
+        BackendRef {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            port: self.port,
+            weight: 1,
+            filters: Vec::new(),
+        }
+    }
+}
+
+/// A share of the requests.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub(crate) struct Fraction {
+    /// So many.
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    pub numerator: u32,
+    /// Of so many.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub denominator: u32,
+}
+
+fn hundred() -> u32 {
+    100
 }
 
 /// Answers with a redirect; what is absent stays as the request has it.

@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 
 use crate::read::rules::Rules;
 use crate::resource::route::filter::{
-    CorsFilter, PathModifier, PathModifierType, RouteFilter, RouteFilterType,
+    CorsFilter, PathModifier, PathModifierType, RequestMirror, RouteFilter, RouteFilterType,
 };
 use crate::resource::route::{PathMatchType, RouteRule};
 use crate::text::check_new_path;
 
 /// Statuses of redirects.
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
+
+/// Filters that may be there more than once.
+const REPEATED: [RouteFilterType; 2] =
+    [RouteFilterType::RequestMirror, RouteFilterType::ExtensionRef];
 
 /// Filters that a backend may have.
 const ON_BACKENDS: [RouteFilterType; 2] =
@@ -45,7 +49,7 @@ impl Rules<'_> {
                     self.error("missing-field", &format!("{at}/type"), message, None);
                 }
             }
-            if filter.kind != RouteFilterType::ExtensionRef && !kinds.insert(filter.kind) {
+            if !REPEATED.contains(&filter.kind) && !kinds.insert(filter.kind) {
                 let message = "a filter of this type is there twice";
                 self.error("duplicate-name", &format!("{at}/type"), message, None);
             }
@@ -70,6 +74,9 @@ impl Rules<'_> {
         }
         if let Some(rewrite) = &filter.url_rewrite {
             self.path_modifier(&format!("{at}/urlRewrite"), rewrite.path.as_ref());
+        }
+        if let Some(mirror) = &filter.request_mirror {
+            self.mirror(&format!("{at}/requestMirror"), mirror);
         }
         if let Some(cors) = &filter.cors {
             self.cors(&format!("{at}/cors"), cors);
@@ -124,6 +131,25 @@ impl Rules<'_> {
                 let path = redirect.path.as_ref();
                 self.prefix_of_rule(&format!("{at}/requestRedirect"), path, rule);
             }
+        }
+    }
+
+    fn mirror(&mut self, at: &str, mirror: &RequestMirror) {
+        if mirror.backend_ref.kind == "Service" && mirror.backend_ref.port.is_none() {
+            let message = "the field `port` is missing";
+            let expected = Some("the port of the Service");
+            self.error("missing-field", &format!("{at}/backendRef"), message, expected);
+        }
+        let Some(fraction) = &mirror.fraction else { return };
+        if mirror.percent.is_some() {
+            let message = "there is a `percent`, too";
+            let expected = Some("one of `percent` and `fraction`");
+            self.error("conflict", &format!("{at}/fraction"), message, expected);
+        }
+        if fraction.numerator > fraction.denominator {
+            let message = "more than all requests";
+            let expected = Some("at most the `denominator`");
+            self.error("range", &format!("{at}/fraction/numerator"), message, expected);
         }
     }
 
