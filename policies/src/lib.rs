@@ -28,5 +28,8 @@ pub use problem::{Note, Problem, Severity, render};
 pub use read::schema::schemas;
 pub use read::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX, PROBLEMS_MAX, Reading, read};
 pub use resource::Resources;
-pub use route::{Facts, RouteTable, Selection};
+pub use route::{
+    Allowed, Asked, Cors, CrossOrigin, Facts, OriginMatch, PathEdit, Redirect, Rewrite, RouteTable,
+    Selection,
+};
 pub use source::SourceFile;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::route::RouteTable;
+use crate::route::{Cors, Redirect, Rewrite, RouteTable};
 
 /// The desired state that all resources together describe.
 #[derive(Debug, Default)]
@@ -238,12 +238,29 @@ pub struct Rule {
     pub request_headers: HeaderEdits,
     /// `responseHeaderModifier`.
     pub response_headers: HeaderEdits,
+    /// `requestRedirect`: the rule answers by itself and has no backend.
+    pub redirect: Option<Arc<Redirect>>,
+    /// `urlRewrite`: what the upstream gets in place of host and path.
+    pub rewrite: Option<Rewrite>,
+    /// `cors`: preflights are answered by the rule itself.
+    pub cors: Option<Arc<Cors>>,
+    /// `requestMirror`: who gets copies; one that cannot be resolved is left out.
+    pub mirrors: Vec<Mirror>,
     /// `timeouts.request`: from the request's head to the end of the response; `None` = no bound.
     pub request_timeout: Option<Duration>,
     /// `timeouts.backendRequest`: one attempt, until its response's head.
     pub backend_timeout: Option<Duration>,
     /// Weighted backends. None, or all of weight zero: the rule answers 500 (Gateway API).
     pub backends: Vec<Backend>,
+}
+
+/// A service port that gets copies of a rule's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// The service port.
+    pub target: ServicePortKey,
+    /// How many of how many requests are copied.
+    pub share: (u32, u32),
 }
 
 /// One weighted backend of a rule.

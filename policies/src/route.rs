@@ -6,20 +6,27 @@
 //! ```
 //!
 //! Everything is sorted when the table is built; a request walks hash maps from its full host to
-//! its shortest suffix and takes the first match that holds. A request that no match of the more
+//! its shortest suffix, then by its path, and takes the first match that holds: what it costs does
+//! not grow with the number of routes. A request that no match of the more
 //! specific hostname takes falls through to the less specific one of the *same* listener, as the
 //! precedence of the Gateway API says; it never falls through to another listener.
 
+mod cors;
 mod hosts;
+mod index;
 mod matching;
+mod uri;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method};
 
+pub use self::cors::{Allowed, Cors, CrossOrigin, OriginMatch};
 pub(crate) use self::hosts::{HostMap, intersect};
+use self::index::Index;
 pub(crate) use self::matching::{Match, PathMatch, TextMatch, covers};
+pub use self::uri::{Asked, PathEdit, Redirect, Rewrite};
 use crate::model::{FilterMatch, Hostname, Rule};
 
 /// What of a request decides its route.
@@ -67,7 +74,7 @@ pub struct RouteTable {
 struct Listener {
     /// Tells listeners apart.
     id: usize,
-    hosts: HostMap<Vec<Candidate>>,
+    hosts: HostMap<Index>,
 }
 
 /// One match of one rule, with what decides its place among the others.
@@ -101,6 +108,11 @@ impl RouteTable {
     ///
     /// Gateway API, `HTTPRouteRule.matches` (precedence) and `Listener.hostname` (isolation).
     pub fn select(&self, facts: &Facts<'_>) -> Selection<'_> {
+        self.choose(facts, &mut 0)
+    }
+
+    /// The same; counts the matches that are looked at.
+    fn choose(&self, facts: &Facts<'_>, looked_at: &mut usize) -> Selection<'_> {
         if self.direct {
             return Selection::Direct;
         }
@@ -113,8 +125,12 @@ impl RouteTable {
         listener
             .hosts
             .walk(facts.host)
-            .flatten()
-            .find(|candidate| candidate.when.holds(facts))
+            .find_map(|index| {
+                index.find(facts.path, &mut |candidate| {
+                    *looked_at += 1;
+                    candidate.when.holds(facts)
+                })
+            })
             .map_or(Selection::NoRule, |candidate| Selection::Rule(&candidate.rule))
     }
 
@@ -128,7 +144,7 @@ impl RouteTable {
         let mut seen = BTreeSet::new();
         self.listeners
             .values()
-            .flat_map(|listener| listener.hosts.values().flatten())
+            .flat_map(|listener| listener.hosts.values().flat_map(Index::each))
             .map(|candidate| &candidate.rule)
             .filter(move |rule| seen.insert(Arc::as_ptr(rule)))
     }
@@ -165,19 +181,18 @@ impl TableBuilder {
         rule: &Arc<Rule>,
     ) {
         let listener = self.table.listeners.entry(listener);
-        let candidates = listener.hosts.entry(host);
-        candidates.push(Candidate { when, seniority, rule: Arc::clone(rule) });
+        let index = listener.hosts.entry(host);
+        index.insert(Candidate { when, seniority, rule: Arc::clone(rule) });
     }
 
     /// Sorts every list by precedence.
     pub(crate) fn build(mut self) -> RouteTable {
         let mut names = BTreeSet::new();
         for listener in self.table.listeners.values_mut() {
-            for candidates in listener.hosts.values_mut() {
-                candidates.sort_by(|a, b| {
-                    b.when.weight().cmp(&a.when.weight()).then(a.seniority.cmp(&b.seniority))
-                });
-                let headers = candidates.iter().flat_map(|candidate| candidate.when.header_names());
+            for index in listener.hosts.values_mut() {
+                index.sort();
+                let all = index.each();
+                let headers = all.iter().flat_map(|candidate| candidate.when.header_names());
                 names.extend(headers.map(|name| name.as_str().to_owned()));
             }
         }
@@ -217,3 +232,6 @@ impl FilterMatch {
                 || self.path_prefixes.iter().any(|prefix| covers(prefix, path)))
     }
 }
+
+#[cfg(test)]
+mod tests;

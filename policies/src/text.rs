@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, de};
 
 pub(crate) use self::module::{BUILTINS, ModuleUrl, Sha256};
 use crate::model::Hostname;
+use crate::route::OriginMatch;
 
 /// Size bound of one compiled regular expression, in bytes.
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -100,10 +101,12 @@ const fn checker<F: Format>() -> Checker {
 }
 
 /// Every format.
-pub(crate) static FORMATS: [Checker; 12] = [
+pub(crate) static FORMATS: [Checker; 14] = [
     checker::<GatewayDuration>(),
     checker::<Quantity>(),
     checker::<HostnameText>(),
+    checker::<PreciseHostname>(),
+    checker::<OriginText>(),
     checker::<RegexText>(),
     checker::<HeaderNameText>(),
     checker::<HeaderValueText>(),
@@ -213,6 +216,47 @@ impl Format for HostnameText {
         }
         let name = name.to_owned();
         Ok(if text.starts_with("*.") { Hostname::Wildcard(name) } else { Hostname::Exact(name) })
+    }
+}
+
+/// A hostname without a wildcard.
+///
+/// # Source
+///
+/// Gateway API, `PreciseHostname`.
+#[derive(Debug)]
+pub(crate) struct PreciseHostname;
+
+impl Format for PreciseHostname {
+    const NAME: &'static str = "gateway-precise-hostname";
+    const EXPECTED: &'static str =
+        "a lower-case DNS name such as `api.example.com`, without a wildcard and a port";
+    type Value = String;
+
+    fn parse(text: &str) -> Result<String, String> {
+        match HostnameText::parse(text)? {
+            Hostname::Exact(name) => Ok(name),
+            Hostname::Wildcard(_) => Err(format!("`{text}` has a wildcard")),
+        }
+    }
+}
+
+/// An origin that scripts come from.
+///
+/// # Source
+///
+/// Gateway API, `CORSOrigin`.
+#[derive(Debug)]
+pub(crate) struct OriginText;
+
+impl Format for OriginText {
+    const NAME: &'static str = "cors-origin";
+    const EXPECTED: &'static str =
+        "`*`, or an origin such as `https://app.example.com` or `https://*.example.com:8443`";
+    type Value = OriginMatch;
+
+    fn parse(text: &str) -> Result<OriginMatch, String> {
+        OriginMatch::parse(text)
     }
 }
 
@@ -330,6 +374,20 @@ pub(crate) fn check_path(path: &str) -> Result<(), String> {
         return Err(format!("the path `{path}` ends with dots"));
     }
     Ok(())
+}
+
+/// What a path may be replaced with: one that could stand in a URI as it is.
+///
+/// # Source
+///
+/// RFC 3986 section 3.3.
+pub(crate) fn check_new_path(path: &str) -> Result<(), String> {
+    check_path(path)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-/._~!$&'()*+,;=:@%".contains(c);
+    match path.chars().find(|c| !allowed(*c)) {
+        Some(wrong) => Err(format!("the path `{path}` contains `{wrong}`")),
+        None => Ok(()),
+    }
 }
 
 /// The name of an environment variable.

@@ -27,6 +27,7 @@ use crate::identity::TrustedHops;
 use crate::journey::{BODY_IDLE_DEFAULT, Journey};
 use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
+use crate::mirror::Mirrors;
 use crate::resources::{
     self, Builder, Generations, ModuleError, Modules, Parts, Reloader, Report, Sources, Status,
     Trigger,
@@ -181,7 +182,8 @@ impl App {
         let trusted = Arc::new(TrustedHops(settings.trusted_hops.clone()));
         let memory = MemoryBudget::new(settings.memory_max_bytes);
         tasks.spawn(Arc::clone(&memory).follow(ending.clone()));
-        let journey = Journey::new(Arc::clone(&state.current), records, trusted, memory);
+        let mirrors = Mirrors::new(tasks.clone(), Arc::clone(&state.metrics));
+        let journey = Journey::new(Arc::clone(&state.current), records, trusted, memory, mirrors);
 
         let slots = Arc::new(Semaphore::new(settings.connections_max as usize));
         let keeps = settings.takeover.is_some();

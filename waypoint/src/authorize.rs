@@ -1,7 +1,8 @@
 //! Stage 6: nothing reaches an upstream that was not permitted.
 //!
-//! Takes a routed and filtered request; gives a [`Permitted`], the only thing that
-//! [`crate::upstream`] sends. It refuses (500) when the destination demands a filter that has not
+//! Takes a routed and filtered request; gives a [`Checked`], which makes the [`Permitted`] that
+//! alone [`crate::upstream`] sends. What we answer in the place of an upstream is checked in the
+//! same way. It refuses (500) when the destination demands a filter that has not
 //! run: fails closed. It is pure, so dropping a request here loses nothing.
 
 use http::{Request, request};
@@ -11,7 +12,7 @@ use crate::codec::body::Body;
 use crate::error::RequestError;
 use crate::filter_chain::{Chain, matches};
 use crate::route::Destination;
-use crate::snapshot::{FilterSlot, ServedEntrance, Snapshot};
+use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
 
 /// A request that may leave. Only this module makes one.
 pub struct Permitted {
@@ -38,23 +39,57 @@ impl Permitted {
     }
 }
 
-/// Permits a request to its destination.
+/// That a request has run every filter that its destination demands. Only [`check`] makes one.
+pub struct Checked(());
+
+impl Checked {
+    /// The request as it leaves: with the edits of its rule, which no filter has to see.
+    pub fn permit(self, parts: request::Parts, body: Body) -> Permitted {
+        Permitted { request: Request::from_parts(parts, body), interim: None }
+    }
+}
+
+/// Checks that a request may go to its destination, or be answered in its place.
 ///
 /// # Errors
 ///
 /// [`RequestError::DemandedFilterNotRun`] when the entrance, the route or the service demands a
 /// filter for this request that has not run: because a filter changed the path after the demand
 /// was computed, or because the new route of a changed request demands more.
-pub fn permit(
+pub fn check(
     snapshot: &Snapshot,
     entrance: &ServedEntrance,
     destination: &Destination,
     chain: &Chain,
-    parts: request::Parts,
-    body: Body,
-) -> Result<Permitted, RequestError> {
+    parts: &request::Parts,
+) -> Result<Checked, RequestError> {
     let beyond = destination.demanded(snapshot);
-    for slot in entrance.filters.iter().chain(&beyond) {
+    have_run(entrance.filters.iter().chain(&beyond), entrance, chain, parts)
+}
+
+/// Checks that a copy of a request may go to a service: that what the service demands has run.
+///
+/// # Errors
+///
+/// As [`check`]; then the copy is not sent.
+pub fn check_copy(
+    snapshot: &Snapshot,
+    entrance: &ServedEntrance,
+    service: &ServedService,
+    chain: &Chain,
+    parts: &request::Parts,
+) -> Result<Checked, RequestError> {
+    let demanded = service.model.filters.iter();
+    have_run(demanded.filter_map(|key| snapshot.filters.get(key)), entrance, chain, parts)
+}
+
+fn have_run<'a>(
+    slots: impl Iterator<Item = &'a FilterSlot>,
+    entrance: &ServedEntrance,
+    chain: &Chain,
+    parts: &request::Parts,
+) -> Result<Checked, RequestError> {
+    for slot in slots {
         match slot {
             FilterSlot::Active(filter) => {
                 let config = &filter.config;
@@ -71,5 +106,5 @@ pub fn permit(
             }
         }
     }
-    Ok(Permitted { request: Request::from_parts(parts, body), interim: None })
+    Ok(Checked(()))
 }

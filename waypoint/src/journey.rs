@@ -12,19 +12,21 @@ use std::sync::Arc;
 
 use http::{Request, Response, request};
 use tokio::time::Instant;
+use waypoint_policies::{Asked, Cors, CrossOrigin, EntranceKind, Redirect};
 
 use crate::access_log::{Record, Records};
 use crate::authorize::{self, Permitted};
 use crate::codec::body::Body;
-use crate::codec::{self, ConnectionInfo, Interim, Refusal};
+use crate::codec::{self, ConnectionInfo, Interim, Refusal, Upgrade};
 use crate::drain::unless;
 use crate::error::RequestError;
 use crate::filter_chain::{Chain, Interruption, StreamFacts, is_grpc};
 use crate::identity::{self, TrustedHops};
 use crate::memory::MemoryBudget;
-use crate::route::{self, Basis, Destination};
+use crate::mirror::{self, Mirrors, Target};
+use crate::route::{self, Basis, Destination, Onward};
 use crate::snapshot::{Current, ServedEntrance, Snapshot};
-use crate::upstream::{Deadlines, UpstreamError, UpstreamPeer};
+use crate::upstream::{Cluster, Deadlines, UpstreamError, UpstreamPeer};
 use crate::{grpc, response, trace};
 
 /// How long an endpoint may take to begin its answer where the route sets nothing; gRPC streams
@@ -43,18 +45,20 @@ pub struct Journey {
     records: Arc<Records>,
     trusted: Arc<TrustedHops>,
     memory: Arc<MemoryBudget>,
+    mirrors: Mirrors,
 }
 
 impl Journey {
     /// Requests see `current`'s snapshot of their moment, are recorded in `records`, and are shed
-    /// when `memory` is short.
+    /// when `memory` is short; `mirrors` sends their copies.
     pub fn new(
         current: Arc<Current>,
         records: Arc<Records>,
         trusted: Arc<TrustedHops>,
         memory: Arc<MemoryBudget>,
+        mirrors: Mirrors,
     ) -> Self {
-        Self { current, records, trusted, memory }
+        Self { current, records, trusted, memory, mirrors }
     }
 }
 
@@ -83,19 +87,32 @@ impl codec::Journey for Journey {
         let Some(entrance) = entrance else {
             return refuse(&RequestError::EntranceGone, grpc, record, chain);
         };
-        let mut walk =
-            Walk { snapshot: &snapshot, entrance, chain, record: &mut record, connection, interim };
+        let record_of = &mut record;
+        let mut walk = Walk {
+            snapshot: &snapshot,
+            entrance,
+            chain,
+            record: record_of,
+            connection,
+            cross: None,
+            mirrors: &self.mirrors,
+            interim,
+        };
         let answer = walk.up(parts, body).await;
-        let chain = walk.chain;
+        let (chain, cross) = (walk.chain, walk.cross);
         match answer {
             Ok((destination, answer)) => {
-                record.details = "via_upstream";
-                let answer = chain.response(edited(answer, &destination), &mut record).await;
-                finish(answer, record, chain, response::Answerer::Upstream)
+                let (details, answerer) = answered_by(&destination);
+                record.details = details;
+                let answer = chain.response(edited(answer, &destination, cross), &mut record).await;
+                finish(answer, record, chain, answerer)
             }
             Err(interruption) => {
                 record.interrupted(&interruption);
-                let answer = response::of_interruption(interruption, grpc);
+                let mut answer = response::of_interruption(interruption, grpc);
+                if let Some((cors, cross)) = cross {
+                    cors.answer(&cross, answer.headers_mut());
+                }
                 let answer = chain.response(answer, &mut record).await;
                 finish(answer, record, chain, response::Answerer::Waypoint)
             }
@@ -114,11 +131,15 @@ struct Walk<'a> {
     chain: Chain,
     record: &'a mut Record,
     connection: &'a ConnectionInfo,
+    /// What the route allows to scripts of other origins, and what this request's answer depends
+    /// on: known once there is a route.
+    cross: Option<(Arc<Cors>, CrossOrigin)>,
+    mirrors: &'a Mirrors,
     interim: &'a Interim,
 }
 
 impl Walk<'_> {
-    /// The stages up to the upstream's answer.
+    /// The stages up to the answer of the upstream, or of the rule itself.
     async fn up(
         &mut self,
         mut parts: request::Parts,
@@ -130,26 +151,28 @@ impl Walk<'_> {
         let body = self.chain.request(&self.entrance.filters, &mut parts, body).await?;
         let (destination, body) = self.settle(&mut parts, body).await?;
         self.record.show(&parts);
-        let deadlines = self.deadlines(&destination, &mut parts)?;
-        edit(&mut parts, &destination);
-        let permitted = authorize::permit(
-            self.snapshot,
-            self.entrance,
-            &destination,
-            &self.chain,
-            parts,
-            body,
-        )?;
-        // They pass no filter: where one may have to clean the answer, they are dropped.
-        let interim = self.chain.is_empty().then(|| self.interim.clone());
-        let permitted = permitted.with_interim(interim);
-        let answer = self.send(&destination, permitted, deadlines).await?;
+        let (snapshot, entrance) = (self.snapshot, self.entrance);
+        let checked = authorize::check(snapshot, entrance, &destination, &self.chain, &parts)?;
+        let answer = match &destination.onward {
+            Onward::Service { service, .. } => {
+                let deadlines = self.deadlines(&destination, &mut parts)?;
+                let targets = self.mirrored(&destination, &parts);
+                edit(&mut parts, &destination).map_err(RequestError::Upstream)?;
+                let body = self.mirrors.send(&parts, body, targets);
+                // They pass no filter: where one may have to clean the answer, they are dropped.
+                let interim = self.chain.is_empty().then(|| self.interim.clone());
+                let permitted = checked.permit(parts, body).with_interim(interim);
+                self.send(&service.cluster, permitted, deadlines).await?
+            }
+            Onward::Preflight => response::of_preflight(),
+            Onward::Redirect(redirect) => self.redirect(redirect, &parts),
+        };
         Ok((destination, answer))
     }
 
     /// Chooses the route and runs its filters; when they change what it was chosen by, it is chosen
     /// again. The filters of a route run once: what the new one demands beyond them is refused by
-    /// [`authorize::permit`].
+    /// [`authorize::check`].
     async fn settle(
         &mut self,
         parts: &mut request::Parts,
@@ -173,8 +196,10 @@ impl Walk<'_> {
         let sni = self.connection.tls.as_ref().and_then(|tls| tls.sni.as_deref());
         let destination = route::select(self.snapshot, self.entrance, parts, sni, pick)?;
         self.record.route = Some(Arc::clone(&destination.id));
-        self.record.service = Some(Arc::clone(&destination.service.key));
+        self.record.service = destination.service().map(|service| Arc::clone(&service.key));
         self.chain.facts().set_route(&destination.id);
+        let cross = |cors: &Arc<Cors>| (Arc::clone(cors), cors.of(&parts.headers));
+        self.cross = destination.cors().map(cross);
         Ok(destination)
     }
 
@@ -210,15 +235,52 @@ impl Walk<'_> {
         })
     }
 
+    /// Who gets a copy of this request. An upgraded connection is not copied, and a service whose
+    /// filters have not run gets nothing.
+    fn mirrored(&self, destination: &Destination, parts: &request::Parts) -> Vec<Target> {
+        let mirrors = destination.rule.as_ref().map_or(&[][..], |rule| &rule.mirrors);
+        let mut targets = Vec::new();
+        for mirror in mirrors {
+            let upgraded = parts.extensions.get::<Upgrade>().is_some();
+            let Some(service) = self.snapshot.services.get(&mirror.target) else { continue };
+            if upgraded || !mirror::is_chosen(mirror.share) {
+                continue;
+            }
+            let denied = self.snapshot.denied_services.contains_key(&mirror.target);
+            match authorize::check_copy(self.snapshot, self.entrance, service, &self.chain, parts) {
+                Ok(checked) if !denied => {
+                    targets.push(Target { cluster: service.cluster.clone(), checked });
+                }
+                _ => self.mirrors.refused(),
+            }
+        }
+        targets
+    }
+
+    /// The listener's port is the one that clients name: of a Service's entrance its own.
+    fn redirect(&self, redirect: &Redirect, parts: &request::Parts) -> Response<Body> {
+        let asked = Asked {
+            tls: self.connection.tls.is_some(),
+            host: parts.uri.host().unwrap_or_default(),
+            port: match &self.entrance.model.kind {
+                EntranceKind::Gateway => self.entrance.model.port,
+                EntranceKind::Service(key) => key.port,
+            },
+            path: parts.uri.path(),
+            query: parts.uri.query(),
+        };
+        response::of_redirect(redirect.status, &redirect.location(&asked))
+    }
+
     async fn send(
         &mut self,
-        destination: &Destination,
+        cluster: &Cluster,
         permitted: Permitted,
         deadlines: Deadlines,
     ) -> Result<Response<Body>, Interruption> {
         let sent = Instant::now();
         // Pinned here: it is large, and moving it costs.
-        let sending = pin!(destination.service.cluster.send(permitted, deadlines));
+        let sending = pin!(cluster.send(permitted, deadlines));
         let sent_or_retired = unless(self.chain.retired(), sending).await;
         let answer = match sent_or_retired.ok_or(RequestError::Retired)? {
             Ok(answer) => answer,
@@ -239,23 +301,49 @@ impl Walk<'_> {
     }
 }
 
-/// `requestHeaderModifier` of the rule, then of its backend.
-fn edit(parts: &mut request::Parts, destination: &Destination) {
+/// Who answered, for the record: the name of what did, and what kind of answer it is.
+fn answered_by(destination: &Destination) -> (&'static str, response::Answerer) {
+    match destination.onward {
+        Onward::Service { .. } => ("via_upstream", response::Answerer::Upstream),
+        Onward::Preflight => ("cors_preflight", response::Answerer::Waypoint),
+        Onward::Redirect(_) => ("route_redirect", response::Answerer::Waypoint),
+    }
+}
+
+/// What the upstream gets: `urlRewrite` and `requestHeaderModifier` of the rule, then that of its
+/// backend. Filters, policies and records have seen the request as it came.
+fn edit(parts: &mut request::Parts, destination: &Destination) -> Result<(), UpstreamError> {
     if let Some(rule) = &destination.rule {
+        if let Some(rewrite) = &rule.rewrite {
+            parts.uri = rewrite
+                .apply(&parts.uri)
+                .map_err(|_| UpstreamError::InvalidRequest { reason: "rewritten_uri" })?;
+        }
         rule.request_headers.apply(&mut parts.headers);
     }
     if let Some(backend) = destination.backend() {
         backend.request_headers.apply(&mut parts.headers);
     }
+    Ok(())
 }
 
-/// `responseHeaderModifier` of the backend, then of its rule.
-fn edited(mut answer: Response<Body>, destination: &Destination) -> Response<Body> {
+/// `responseHeaderModifier` of the backend, then of its rule, then its `cors`.
+fn edited(
+    mut answer: Response<Body>,
+    destination: &Destination,
+    cross: Option<(Arc<Cors>, CrossOrigin)>,
+) -> Response<Body> {
     if let Some(backend) = destination.backend() {
         backend.response_headers.apply(answer.headers_mut());
     }
     if let Some(rule) = &destination.rule {
         rule.response_headers.apply(answer.headers_mut());
+    }
+    if let Some((cors, cross)) = cross {
+        match destination.onward {
+            Onward::Preflight => cors.preflight(&cross, answer.headers_mut()),
+            _ => cors.answer(&cross, answer.headers_mut()),
+        }
     }
     answer
 }

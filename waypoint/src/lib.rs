@@ -38,5 +38,6 @@ pub mod error;
 pub mod grpc;
 pub mod journey;
 pub mod memory;
+pub mod mirror;
 pub mod resources;
 pub mod snapshot;

@@ -35,6 +35,7 @@ pub struct Metrics {
     request_bytes: Family<RequestLabels, Histogram, fn() -> Histogram>,
     response_bytes: Family<RequestLabels, Histogram, fn() -> Histogram>,
     refused: Family<[(&'static str, &'static str); 1], Counter>,
+    mirrored: Family<[(&'static str, &'static str); 1], Counter>,
     handshakes: Family<[(&'static str, &'static str); 1], Counter>,
     /// Connections that are open.
     pub connections: Gauge,
@@ -160,6 +161,7 @@ impl Metrics {
             request_bytes: family(bytes),
             response_bytes: family(bytes),
             refused: Family::default(),
+            mirrored: Family::default(),
             handshakes: Family::default(),
             connections: Gauge::default(),
             log_shed: Counter::default(),
@@ -180,6 +182,11 @@ impl Metrics {
             "waypoint_refused_requests",
             "Requests that the codec refused, by the check's name",
             m.refused.clone(),
+        );
+        registry.register(
+            "waypoint_mirrored_requests",
+            "Copies of requests for mirrors, by what became of them",
+            m.mirrored.clone(),
         );
         registry.register(
             "waypoint_tls_handshake_failures",
@@ -237,6 +244,11 @@ impl Metrics {
     /// Counts a request that the codec refused.
     pub fn refused(&self, check: &'static str) {
         self.refused.get_or_create(&[("check", check)]).inc();
+    }
+
+    /// Counts a copy for a mirror: `answered`, `failed`, `shed_full`, `shed_body`, `shed_filter`.
+    pub fn mirrored(&self, result: &'static str) {
+        self.mirrored.get_or_create(&[("result", result)]).inc();
     }
 
     /// Counts a TLS handshake that failed.

@@ -40,6 +40,24 @@ pub fn of_error(error: &RequestError, grpc: bool) -> Response<Body> {
     response
 }
 
+/// A rule's redirect. The location is made of what was checked; one that still is no header value
+/// is left out.
+pub fn of_redirect(code: u16, location: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status(code);
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(http::header::LOCATION, location);
+    }
+    response
+}
+
+/// The answer to a preflight; its rule writes into it what is allowed.
+pub fn of_preflight() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 /// A filter's own reply.
 ///
 /// # Source

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::header::HeaderName;
 use http::request;
 use waypoint_policies::{
-    Backend, EntranceKind, Facts, FilterKey, Rule, Selection, ServicePortKey, rank,
+    Backend, Cors, EntranceKind, Facts, FilterKey, Redirect, Rule, Selection, ServicePortKey, rank,
 };
 
 use crate::error::RequestError;
@@ -20,12 +20,26 @@ use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
 pub struct Destination {
     /// The rule that matched; `None` when a service's own entrance has no routes.
     pub rule: Option<Arc<Rule>>,
-    /// Which backend of the rule was chosen.
-    backend: usize,
-    /// The service.
-    pub service: Arc<ServedService>,
+    /// What answers.
+    pub onward: Onward,
     /// The rule's id, or the service's name: for records.
     pub id: Arc<str>,
+}
+
+/// What answers a request that has run its filters.
+#[derive(Clone)]
+pub enum Onward {
+    /// An endpoint of a service.
+    Service {
+        /// Which backend of the rule was chosen.
+        backend: usize,
+        /// The service.
+        service: Arc<ServedService>,
+    },
+    /// We do: the rule redirects.
+    Redirect(Arc<Redirect>),
+    /// We do: a script asks what the rule would allow.
+    Preflight,
 }
 
 /// Chooses the rule and its backend. `pick` decides between weighted backends: the same number
@@ -52,7 +66,7 @@ pub fn select(
         sni,
     };
     match entrance.model.routes.select(&facts) {
-        Selection::Rule(rule) => follow(snapshot, rule, pick),
+        Selection::Rule(rule) => follow(snapshot, rule, parts, pick),
         Selection::Direct => direct(snapshot, entrance),
         Selection::NoHost => Err(RequestError::NoHost),
         Selection::Misdirected => Err(RequestError::Misdirected),
@@ -60,9 +74,24 @@ pub fn select(
     }
 }
 
-fn follow(snapshot: &Snapshot, rule: &Arc<Rule>, pick: u32) -> Result<Destination, RequestError> {
+fn follow(
+    snapshot: &Snapshot,
+    rule: &Arc<Rule>,
+    parts: &request::Parts,
+    pick: u32,
+) -> Result<Destination, RequestError> {
     if let Some(resource) = snapshot.denied_routes.get(&rule.route) {
         return Err(RequestError::PolicyRefused { resource: resource.clone() });
+    }
+    let to = |onward| {
+        let (rule, id) = (Some(Arc::clone(rule)), Arc::clone(&rule.id));
+        Ok(Destination { rule, onward, id })
+    };
+    if rule.cors.is_some() && Cors::is_preflight(&parts.method, &parts.headers) {
+        return to(Onward::Preflight);
+    }
+    if let Some(redirect) = &rule.redirect {
+        return to(Onward::Redirect(Arc::clone(redirect)));
     }
     let name = || rule.id.to_string();
     let backend = rule.pick(pick).ok_or_else(|| RequestError::NoBackend { rule: name() })?;
@@ -70,12 +99,9 @@ fn follow(snapshot: &Snapshot, rule: &Arc<Rule>, pick: u32) -> Result<Destinatio
         .target
         .as_ref()
         .map_err(|fault| RequestError::BackendUnusable { rule: name(), fault: *fault })?;
-    Ok(Destination {
-        rule: Some(Arc::clone(rule)),
-        backend,
-        service: service(snapshot, key)?.ok_or_else(|| RequestError::NoBackend { rule: name() })?,
-        id: Arc::clone(&rule.id),
-    })
+    let service =
+        service(snapshot, key)?.ok_or_else(|| RequestError::NoBackend { rule: name() })?;
+    to(Onward::Service { backend, service })
 }
 
 /// A service's own entrance without routes leads to the service itself.
@@ -85,7 +111,7 @@ fn direct(snapshot: &Snapshot, entrance: &ServedEntrance) -> Result<Destination,
     };
     let service = service(snapshot, key)?.ok_or(RequestError::EntranceGone)?;
     let id = Arc::clone(&entrance.model.name);
-    Ok(Destination { rule: None, backend: 0, service, id })
+    Ok(Destination { rule: None, onward: Onward::Service { backend: 0, service }, id })
 }
 
 fn service(
@@ -101,14 +127,30 @@ fn service(
 impl Destination {
     /// The chosen backend of the rule.
     pub fn backend(&self) -> Option<&Backend> {
-        self.rule.as_ref()?.backends.get(self.backend)
+        match self.onward {
+            Onward::Service { backend, .. } => self.rule.as_ref()?.backends.get(backend),
+            Onward::Redirect(_) | Onward::Preflight => None,
+        }
+    }
+
+    /// The service that answers.
+    pub fn service(&self) -> Option<&Arc<ServedService>> {
+        match &self.onward {
+            Onward::Service { service, .. } => Some(service),
+            Onward::Redirect(_) | Onward::Preflight => None,
+        }
+    }
+
+    /// `cors` of the rule.
+    pub fn cors(&self) -> Option<&Arc<Cors>> {
+        self.rule.as_ref()?.cors.as_ref()
     }
 
     /// The filters that this destination demands beyond the entrance's: the route's and the
     /// service's own, together in the order of their phases and priorities.
     pub fn demanded(&self, snapshot: &Snapshot) -> Vec<FilterSlot> {
         let rule: &[FilterKey] = self.rule.as_ref().map_or(&[], |rule| &rule.filters);
-        let service = &self.service.model.filters;
+        let service: &[FilterKey] = self.service().map_or(&[], |service| &service.model.filters);
         let keys = rule.iter().chain(service.iter().filter(|key| !rule.contains(key)));
         let mut slots: Vec<FilterSlot> =
             keys.filter_map(|key| snapshot.filters.get(key).cloned()).collect();

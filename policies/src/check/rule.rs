@@ -2,22 +2,29 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use super::Checker;
 use super::grant::{Reference, permits};
 use super::route::Refusal;
 use crate::model::{
-    Backend, BackendFault, FilterKey, HeaderEdits, ResourceKey, Rule, ServicePortKey,
+    Backend, BackendFault, FilterKey, HeaderEdits, Mirror, ResourceKey, Rule, ServicePortKey,
 };
 use crate::nearest::nearest;
 use crate::problem::Problem;
+use crate::resource::route::filter::{
+    CorsFilter, HeaderEdit, HeaderModifier, PathModifier, PathModifierType, RedirectScheme,
+    RequestRedirect, RouteFilter, UrlRewrite,
+};
 use crate::resource::route::{
-    BackendRef, HeaderModifier, HttpRoute, PathMatchType, RouteFilter, RouteMatch, RouteRule,
-    ValueMatchType,
+    BackendRef, HttpRoute, PathMatchType, RouteMatch, RouteRule, ValueMatchType,
 };
 use crate::resource::service::Service;
 use crate::resource::{Held, filter};
-use crate::route::{Match, PathMatch, Seniority, TextMatch};
-use crate::text::{Format, RegexText};
+use crate::route::{
+    Allowed, Cors, Match, PathEdit, PathMatch, Redirect, Rewrite, Seniority, TextMatch,
+};
+use crate::text::{Format, HeaderNameText, Parsed, RegexText};
 
 /// A rule with its matches, ready to be attached.
 pub(super) struct Ready {
@@ -43,6 +50,7 @@ impl<'a> Checker<'a> {
                     route,
                     &format!("spec/rules/{index}/backendRefs/{number}"),
                     backend,
+                    "its requests get 500",
                     faults,
                 )
             })
@@ -51,13 +59,26 @@ impl<'a> Checker<'a> {
             // A filter that cannot be found must not be skipped (Gateway API): the rule answers 500.
             backends.clear();
         }
+        let mirrors = self.mirrors(route, index, rule, faults);
         let (request_headers, response_headers) = edits(&rule.filters);
+        // A filter that cannot be found is not skipped by the redirect either.
+        let redirect = rule.filters.iter().find_map(|filter| filter.request_redirect.as_ref());
+        let redirect = redirect.filter(|_| named.is_some());
         let ready = Rule {
             id: format!("{}/{}/{label}", key.namespace, key.name).into(),
             route: key.clone(),
             filters: self.attached.of_rule(key, named.unwrap_or_default()),
             request_headers,
             response_headers,
+            rewrite: rule.filters.iter().find_map(|filter| {
+                filter.url_rewrite.as_ref().map(|rewrite| rewriting(rewrite, rule))
+            }),
+            cors: rule
+                .filters
+                .iter()
+                .find_map(|filter| filter.cors.as_ref().map(|cors| Arc::new(cross_origin(cors)))),
+            mirrors,
+            redirect: redirect.map(|redirect| Arc::new(redirection(redirect, rule))),
             request_timeout: rule.timeouts.request(),
             backend_timeout: rule.timeouts.backend_request(),
             backends,
@@ -114,14 +135,40 @@ impl<'a> Checker<'a> {
         found
     }
 
+    /// Who gets copies; one that cannot be resolved is left out, as the Gateway API says.
+    fn mirrors(
+        &mut self,
+        route: Held<'a, HttpRoute>,
+        index: usize,
+        rule: &RouteRule,
+        faults: &mut Vec<Refusal>,
+    ) -> Vec<Mirror> {
+        let mut mirrors = Vec::new();
+        for (number, filter) in rule.filters.iter().enumerate() {
+            let Some(mirror) = &filter.request_mirror else { continue };
+            const LOST: &str = "it gets no copies";
+            let at = format!("spec/rules/{index}/filters/{number}/requestMirror/backendRef");
+            let backend = mirror.backend_ref.backend();
+            let Ok(target) = self.backend(route, &at, &backend, LOST, faults).target else {
+                continue;
+            };
+            let fraction = mirror.fraction.as_ref();
+            let fraction = fraction.map(|fraction| (fraction.numerator, fraction.denominator));
+            let share = fraction.unwrap_or((mirror.percent.unwrap_or(100), 100));
+            mirrors.push(Mirror { target, share });
+        }
+        mirrors
+    }
+
     fn backend(
         &mut self,
         route: Held<'a, HttpRoute>,
         at: &str,
         backend: &BackendRef,
+        lost: &str,
         faults: &mut Vec<Refusal>,
     ) -> Backend {
-        let target = self.backend_target(route, at, backend);
+        let target = self.backend_target(route, at, backend, lost);
         let target = target.map_err(|(fault, problem)| {
             let reason = match fault {
                 BackendFault::BackendNotFound => "BackendNotFound",
@@ -146,14 +193,14 @@ impl<'a> Checker<'a> {
         route: Held<'a, HttpRoute>,
         at: &str,
         backend: &BackendRef,
+        lost: &str,
     ) -> Result<ServicePortKey, (BackendFault, Box<Problem>)> {
         let warn = |field: &str, message: String| {
             Problem::warning("backend", &route.at(&format!("{at}/{field}")), message)
         };
         let (kind, group) = (backend.kind.as_str(), backend.group.as_str());
         if (kind, group) != ("Service", "") {
-            let problem =
-                warn("kind", format!("a backend cannot be a {kind}: its requests get 500"));
+            let problem = warn("kind", format!("a backend cannot be a {kind}: {lost}"));
             return Err((
                 BackendFault::InvalidKind,
                 Box::new(problem.expected("`Service`").nearest(nearest(kind, ["Service"]))),
@@ -172,7 +219,7 @@ impl<'a> Checker<'a> {
         // Before anything is said about what is there: another namespace's names are its own.
         if !permits(self.resources, reference) {
             let message = format!(
-                "no ReferenceGrant in {namespace} lets routes of {} use Service {name}: its requests get 500",
+                "no ReferenceGrant in {namespace} lets routes of {} use Service {name}: {lost}",
                 route.namespace()
             );
             return Err((BackendFault::RefNotPermitted, Box::new(warn("namespace", message))));
@@ -185,22 +232,14 @@ impl<'a> Checker<'a> {
         let problem = match self.resources.get::<Service>(namespace, name) {
             None => {
                 let near = nearest(name, self.resources.names::<Service>(namespace));
-                warn(
-                    "name",
-                    format!("there is no Service {namespace}/{name}: its requests get 500"),
-                )
-                .nearest(near)
+                warn("name", format!("there is no Service {namespace}/{name}: {lost}"))
+                    .nearest(near)
             }
             Some(service) => {
                 let ports: Vec<String> =
                     service.spec.ports.iter().map(|port| port.port.to_string()).collect();
-                warn(
-                    "port",
-                    format!(
-                        "Service {namespace}/{name} has no TCP port {port}: its requests get 500"
-                    ),
-                )
-                .expected(crate::read::one_of(ports.iter().map(String::as_str)))
+                warn("port", format!("Service {namespace}/{name} has no TCP port {port}: {lost}"))
+                    .expected(crate::read::one_of(ports.iter().map(String::as_str)))
             }
         };
         Err((BackendFault::BackendNotFound, Box::new(problem)))
@@ -251,12 +290,70 @@ fn edits(filters: &[RouteFilter]) -> (HeaderEdits, HeaderEdits) {
 }
 
 fn header_edits(written: &HeaderModifier) -> HeaderEdits {
-    let pairs = |edits: &[crate::resource::route::HeaderEdit]| {
+    let pairs = |edits: &[HeaderEdit]| {
         edits.iter().map(|edit| (edit.name.0.clone(), edit.value.0.clone())).collect()
     };
     HeaderEdits {
         set: pairs(&written.set),
         add: pairs(&written.add),
         remove: written.remove.iter().map(|name| name.0.clone()).collect(),
+    }
+}
+
+fn redirection(written: &RequestRedirect, rule: &RouteRule) -> Redirect {
+    let scheme = |scheme| match scheme {
+        RedirectScheme::Http => http::uri::Scheme::HTTP,
+        RedirectScheme::Https => http::uri::Scheme::HTTPS,
+    };
+    Redirect {
+        scheme: written.scheme.map(scheme),
+        hostname: written.hostname.as_ref().map(|name| name.0.clone()),
+        path: written.path.as_ref().map(|path| path_edit(path, rule)),
+        port: written.port,
+        status: written.status_code,
+    }
+}
+
+fn rewriting(written: &UrlRewrite, rule: &RouteRule) -> Rewrite {
+    Rewrite {
+        hostname: written.hostname.as_ref().map(|name| name.0.clone()),
+        path: written.path.as_ref().map(|path| path_edit(path, rule)),
+    }
+}
+
+fn cross_origin(written: &CorsFilter) -> Cors {
+    let headers = |names: &[Parsed<HeaderNameText>]| {
+        allowed(&names.iter().map(|name| name.0.as_str()).collect::<Vec<_>>())
+    };
+    Cors {
+        origins: written.allow_origins.iter().map(|origin| origin.0.clone()).collect(),
+        credentials: written.allow_credentials,
+        methods: allowed(&written.allow_methods.iter().map(|m| m.name()).collect::<Vec<_>>()),
+        headers: headers(&written.allow_headers),
+        exposed: headers(&written.expose_headers),
+        max_age: written.max_age,
+    }
+}
+
+fn allowed(names: &[&str]) -> Allowed {
+    match names {
+        [] => Allowed::None,
+        ["*"] => Allowed::All,
+        names => HeaderValue::from_str(&names.join(", ")).map_or(Allowed::None, Allowed::Names),
+    }
+}
+
+/// That a prefix is replaced only where the rule has one was checked when it was read.
+fn path_edit(written: &PathModifier, rule: &RouteRule) -> PathEdit {
+    match written.kind {
+        PathModifierType::ReplaceFullPath => {
+            PathEdit::Full(written.replace_full_path.clone().unwrap_or_default())
+        }
+        PathModifierType::ReplacePrefixMatch => {
+            let every = RouteMatch::default();
+            let matched = rule.matches.first().unwrap_or(&every).path.value.clone();
+            let replacement = written.replace_prefix_match.clone().unwrap_or_default();
+            PathEdit::Prefix { matched, replacement }
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! `HTTPRoute`.
 
+pub(crate) mod filter;
+
 use std::time::Duration;
 
 use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::text::{
-    GatewayDuration, HeaderNameText, HeaderValueText, HostnameText, ObjectName, Parsed,
-};
+use self::filter::RouteFilter;
+use crate::text::{GatewayDuration, HeaderNameText, HostnameText, ObjectName, Parsed};
 
 /// Rules by which requests reach services.
 ///
@@ -193,66 +194,6 @@ impl From<HttpMethod> for Method {
             HttpMethod::Patch => Self::PATCH,
         }
     }
-}
-
-/// What is done to a request or its response: `type` says which field is set.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-unsupported" = ["requestMirror", "requestRedirect", "urlRewrite", "cors", "externalAuth"]))]
-pub(crate) struct RouteFilter {
-    /// Which field is set.
-    #[serde(rename = "type")]
-    pub kind: RouteFilterType,
-    /// Edits of the request's headers.
-    pub request_header_modifier: Option<HeaderModifier>,
-    /// Edits of the response's headers.
-    pub response_header_modifier: Option<HeaderModifier>,
-    /// A `Filter` of the route's namespace that runs on this route.
-    pub extension_ref: Option<ExtensionRef>,
-}
-
-/// Which filter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
-#[schemars(extend("x-unsupported" = ["RequestMirror", "RequestRedirect", "URLRewrite", "CORS", "ExternalAuth"]))]
-pub(crate) enum RouteFilterType {
-    RequestHeaderModifier,
-    ResponseHeaderModifier,
-    ExtensionRef,
-}
-
-/// Edits of headers: set, then add, then remove.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-pub(crate) struct HeaderModifier {
-    /// Replaced or set.
-    #[schemars(length(max = 16))]
-    pub set: Vec<HeaderEdit>,
-    /// Appended.
-    #[schemars(length(max = 16))]
-    pub add: Vec<HeaderEdit>,
-    /// Removed.
-    #[schemars(length(max = 16))]
-    pub remove: Vec<Parsed<HeaderNameText>>,
-}
-
-/// A header with its new value.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-pub(crate) struct HeaderEdit {
-    /// Its name.
-    pub name: Parsed<HeaderNameText>,
-    /// Its value.
-    pub value: Parsed<HeaderValueText>,
-}
-
-/// Names a `Filter` of the same namespace.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-pub(crate) struct ExtensionRef {
-    /// `waypoint.rs`.
-    pub group: String,
-    /// `Filter`.
-    pub kind: String,
-    /// Its name.
-    pub name: Parsed<ObjectName>,
 }
 
 /// A weighted backend.

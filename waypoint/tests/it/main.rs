@@ -40,6 +40,7 @@ mod grpc;
 mod http2_threads;
 mod hygiene;
 mod interim;
+mod route_filters;
 mod routing;
 mod suites;
 mod tls;

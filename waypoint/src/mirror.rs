@@ -1,0 +1,182 @@
+//! Copies of requests (`requestMirror`), sent beside them; their answers are thrown away.
+//!
+//! Takes a request that is about to leave and the services that get copies; gives its body, which
+//! feeds the copies while it is read. It refuses nothing and never waits: what does not fit is shed
+//! and counted. When the request is dropped before its body has ended, its copies are cut.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, request};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use self::copy::{Copied, Copy};
+use crate::authorize::{Checked, Permitted};
+use crate::codec::body::{Body, BodyError};
+use crate::drain::Tasks;
+use crate::metrics::Metrics;
+use crate::trace;
+use crate::upstream::{Cluster, Deadlines, UpstreamError};
+
+mod copy;
+
+/// Copies in flight in the whole process. When full: shed.
+pub const MIRRORS_MAX: usize = 256;
+/// Bytes of a body that are copied. When it is longer: the copy is cut, or shed at once where the
+/// length is known.
+pub const MIRROR_BODY_BYTES_MAX: usize = 256 << 10;
+/// How long a copy may take, its answer included. When over: cut.
+pub const MIRROR_TIME_MAX: Duration = Duration::from_secs(15);
+/// Bytes of an answer that are read so that its connection can be used again. When it is longer:
+/// the connection is closed.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// A service that gets a copy.
+pub struct Target {
+    /// Its endpoints.
+    pub cluster: Cluster,
+    /// That the copy may go there.
+    pub checked: Checked,
+}
+
+/// The door to mirrors.
+#[derive(Clone)]
+pub struct Mirrors {
+    slots: Arc<Semaphore>,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+}
+
+impl Mirrors {
+    /// Copies are sent by `tasks` and counted in `metrics`.
+    pub fn new(tasks: Tasks, metrics: Arc<Metrics>) -> Self {
+        Self { slots: Arc::new(Semaphore::new(MIRRORS_MAX)), tasks, metrics }
+    }
+
+    /// Counts a copy that was not sent because its service demands a filter that has not run.
+    pub fn refused(&self) {
+        self.metrics.mirrored("shed_filter");
+    }
+
+    /// Sends a copy of the request to each target; gives the body that the request itself sends.
+    pub fn send(&self, parts: &request::Parts, body: Body, targets: Vec<Target>) -> Body {
+        let hint = body.size_hint();
+        let mut copies = Vec::new();
+        for target in targets {
+            if hint.lower() > MIRROR_BODY_BYTES_MAX as u64 {
+                self.metrics.mirrored("shed_body");
+                continue;
+            }
+            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+                self.metrics.mirrored("shed_full");
+                continue;
+            };
+            let (copied, copy) = if body.is_end_stream() {
+                (Body::empty(), None)
+            } else {
+                let copy = Copy::new();
+                (Body::wrap(Copied::new(Arc::clone(&copy), hint.exact())), Some(copy))
+            };
+            let permitted = target.checked.permit(head_of(parts), copied);
+            self.spawn(target.cluster, permitted, copy.clone(), slot);
+            copies.extend(copy);
+        }
+        if copies.is_empty() { body } else { Body::wrap(Tee { body, copies }) }
+    }
+
+    fn spawn(
+        &self,
+        cluster: Cluster,
+        permitted: Permitted,
+        copy: Option<Arc<Copy>>,
+        slot: OwnedSemaphorePermit,
+    ) {
+        let metrics = Arc::clone(&self.metrics);
+        self.tasks.spawn(async move {
+            let _slot = slot;
+            let sent = timeout(MIRROR_TIME_MAX, exchange(&cluster, permitted)).await;
+            let too_long = copy.is_some_and(|copy| copy.is_too_long());
+            metrics.mirrored(match sent {
+                _ if too_long => "shed_body",
+                Ok(Ok(())) => "answered",
+                Ok(Err(_)) | Err(_) => "failed",
+            });
+        });
+    }
+}
+
+/// Whether one of `share` requests is copied, from an evenly distributed number.
+pub fn is_chosen((numerator, denominator): (u32, u32)) -> bool {
+    let random = u128::from(trace::random() as u32);
+    (random * u128::from(denominator)) >> 32 < u128::from(numerator)
+}
+
+/// The head of a copy: without what belongs to the request's own connection.
+fn head_of(parts: &request::Parts) -> request::Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = parts.method.clone();
+    copy.uri = parts.uri.clone();
+    copy.version = parts.version;
+    copy.headers = parts.headers.clone();
+    copy
+}
+
+async fn exchange(cluster: &Cluster, permitted: Permitted) -> Result<(), UpstreamError> {
+    let mut answer = cluster.send(permitted, Deadlines::default()).await?.into_body();
+    let mut read = 0;
+    while let Some(Ok(frame)) = answer.frame().await {
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read > ANSWER_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The request's body, which feeds its copies.
+struct Tee {
+    body: Body,
+    copies: Vec<Arc<Copy>>,
+}
+
+impl http_body::Body for Tee {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let ended = self.body.is_end_stream();
+                self.copies.iter().for_each(|copy| copy.push(frame, ended));
+            }
+            Poll::Ready(None) => self.copies.iter().for_each(|copy| copy.end(true)),
+            Poll::Ready(Some(Err(_))) => self.copies.iter().for_each(|copy| copy.end(false)),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Tee {
+    fn drop(&mut self) {
+        let whole = self.body.is_end_stream();
+        self.copies.iter().for_each(|copy| copy.end(whole));
+    }
+}
