@@ -58,7 +58,10 @@ fn print_text(problems: &[Problem], notes: &[Note]) {
         let _ = writeln!(text, "note: {}:{}: {}", note.file, note.line, note.message);
     }
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
-    let _ = writeln!(text, "{errors} errors, {} warnings", problems.len() - errors);
+    let warnings = problems.len() - errors;
+    let plural = |count| if count == 1 { "" } else { "s" };
+    let _ =
+        writeln!(text, "{errors} error{}, {warnings} warning{}", plural(errors), plural(warnings));
     say(&text);
 }
 
