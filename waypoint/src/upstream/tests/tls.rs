@@ -150,9 +150,18 @@ async fn head(stream: &mut TlsStream<TcpStream>) -> Option<String> {
 
 impl Bench {
     fn secure(&self, protocol: Protocol, policy: &BackendTls, address: SocketAddr) -> Cluster {
+        self.secure_all(protocol, policy, &[address])
+    }
+
+    fn secure_all(
+        &self,
+        protocol: Protocol,
+        policy: &BackendTls,
+        addresses: &[SocketAddr],
+    ) -> Cluster {
         let tls = self.upstreams.tls(policy, protocol).expect("settings that can be used");
         let security = Security::Tls(tls);
-        self.upstreams.cluster("ns/service".into(), protocol, security, &[address])
+        self.upstreams.cluster("ns/service".into(), protocol, security, addresses)
     }
 }
 
@@ -441,4 +450,25 @@ async fn a_websocket_passes_in_tls_and_ends_with_a_closing_message() {
     assert_eq!(&read, b"earlypong");
     tunnel.shutdown().await.expect("closed");
     assert_eq!(within(ending.recv()).await, Some(Some(0)), "an end, and no cut");
+}
+
+#[tokio::test]
+async fn an_endpoint_with_a_wrong_certificate_leads_to_another_one() {
+    let bench = Bench::new(UpstreamLimits::default());
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let right = authority.server(&["cart.test"], &["h2", "http/1.1"], NOW);
+    let wrong = stranger.server(&["cart.test"], &["h2", "http/1.1"], NOW);
+    let good = TlsOrigin::hello(&bench, right, false).await;
+    let bad = TlsOrigin::hello(&bench, wrong, false).await;
+    let addresses = [good.address, bad.address];
+    let cluster =
+        bench.secure_all(Protocol::Http1, &authority.policy("cart.test", &[]), &addresses);
+    for _ in 0..10 {
+        assert_eq!(fetch(&cluster, post("/", "body")).await.1, "hello");
+    }
+    let figures = bench.upstreams.figures();
+    let of = |address| figures.iter().find(|one| one.address == address).expect("figures");
+    assert_eq!(of(good.address).tls_failure, None);
+    // Perhaps it was never chosen; if it was, it says why that was in vain.
+    assert!(matches!(of(bad.address).tls_failure, None | Some("unknown_ca")));
 }
