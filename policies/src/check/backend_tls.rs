@@ -16,6 +16,7 @@ use crate::resource::Held;
 use crate::resource::backend_tls::{BackendTlsPolicy, CA_KEY};
 use crate::resource::secret::ConfigMap;
 use crate::resource::service::Service;
+use crate::text::{Base64, Format as _};
 
 /// What a port's connections must be, or why there can be none.
 pub(super) type PortTls = Result<Arc<BackendTls>, String>;
@@ -161,14 +162,15 @@ impl<'a> Checker<'a> {
             self.unknown("ConfigMap", namespace, name, problem.nearest(near).of(policy.key()));
             return Err(message);
         };
-        let text = map.spec.data.get(CA_KEY);
-        match text.filter(|text| text.contains("-----BEGIN CERTIFICATE-----")) {
+        match map.spec.data.get(CA_KEY).filter(|text| is_pem(text)) {
             Some(text) => Ok(CaCertificates {
                 config_map: format!("{namespace}/{name}"),
                 pem: Arc::from(text.as_str()),
             }),
             None => {
-                let message = format!("ConfigMap {namespace}/{name} has no PEM under `{CA_KEY}`");
+                let message = format!(
+                    "ConfigMap {namespace}/{name} has no PEM certificates under `{CA_KEY}`"
+                );
                 let problem = Problem::error("unknown-reference", &place, message.clone());
                 self.report.problems.push(problem.of(policy.key()));
                 Err(message)
@@ -194,4 +196,15 @@ impl<'a> Checker<'a> {
             }
         }
     }
+}
+
+/// Whether a text holds certificates, each whole and in base64. What they say is read by whoever
+/// has a reader of certificates.
+fn is_pem(text: &str) -> bool {
+    let mut blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1).peekable();
+    let is_whole = |block: &str| {
+        let body = block.split_once("-----END CERTIFICATE-----").map(|(body, _)| body);
+        body.is_some_and(|body| Base64::parse(body).is_ok_and(|der| !der.is_empty()))
+    };
+    blocks.peek().is_some() && blocks.all(is_whole)
 }

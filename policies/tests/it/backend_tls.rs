@@ -23,7 +23,7 @@ spec: {ports: [{name: http, port: 80}]}
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: roots, namespace: shop}
-data: {ca.crt: '-----BEGIN CERTIFICATE-----'}
+data: {ca.crt: '-----BEGIN CERTIFICATE-----MAA=-----END CERTIFICATE-----'}
 ";
 
 fn policy(name: &str, created: &str, target: &str, validation: &str) -> String {
@@ -164,4 +164,24 @@ fn a_policy_that_is_refused_later_keeps_its_last_good_version() {
     let resources = merge(&resources, read(&[file("test.yaml", &bad.concat())]));
     let checked = check(&resources, &BTreeMap::new());
     assert_eq!(covers(&checked)["shop/door:80"], Some(Ok("p".into())));
+}
+
+#[test]
+fn what_is_no_certificate_is_not_trusted() {
+    let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+    let cases = [
+        ("", false),
+        ("MAA=", false),
+        (&format!("{begin}MAA="), false),
+        (&format!("{begin}{end}"), false),
+        (&format!("{begin}M?A={end}"), false),
+        (&format!("{begin}MAA={end}{begin}MAA"), false),
+        (&format!("# ours {begin}MAA={end} # theirs {begin}MAA={end}"), true),
+    ];
+    for (text, usable) in cases {
+        let map = CART.replace("-----BEGIN CERTIFICATE-----MAA=-----END CERTIFICATE-----", text);
+        let validation = format!("hostname: cart.test, {ROOTS}");
+        let checked = checked(&(map + &policy("p", "", "name: door", &validation)));
+        assert_eq!(covers(&checked)["shop/door:80"].as_ref().unwrap().is_ok(), usable, "{text}");
+    }
 }

@@ -12,7 +12,7 @@ use http::{Response, StatusCode};
 
 use super::balance::{Endpoint, random};
 use super::retry::{Again, Failure};
-use super::{Cluster, UpstreamError};
+use super::{Cluster, Protocol, UpstreamError};
 use crate::codec::body::Body;
 
 /// When and for how long endpoints are ejected.
@@ -107,10 +107,15 @@ impl Reason {
 
 impl Verdict {
     /// `None`: no head came in time.
-    pub(super) fn of(outcome: Option<&Result<Response<Body>, Failure>>) -> Self {
+    pub(super) fn of(
+        outcome: Option<&Result<Response<Body>, Failure>>,
+        protocol: Protocol,
+    ) -> Self {
         match outcome {
             None => Self::Failure(Reason::Timeout),
-            Some(Ok(response)) if is_gateway_error(response) => Self::Failure(Reason::GatewayError),
+            Some(Ok(response)) if is_gateway_error(response, protocol) => {
+                Self::Failure(Reason::GatewayError)
+            }
             Some(Ok(_)) => Self::Success,
             Some(Err(failure)) => Self::of_failure(failure),
         }
@@ -139,12 +144,14 @@ impl Verdict {
 }
 
 /// Whether who answered could not reach what answers: the service, or a proxy before it.
-fn is_gateway_error(response: &Response<Body>) -> bool {
+fn is_gateway_error(response: &Response<Body>, protocol: Protocol) -> bool {
     let gateway = matches!(
         response.status(),
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
     );
-    gateway || response.headers().get("grpc-status").is_some_and(|code| code == GRPC_UNAVAILABLE)
+    let grpc_status = || response.headers().get("grpc-status");
+    gateway
+        || protocol == Protocol::Http2 && grpc_status().is_some_and(|code| code == GRPC_UNAVAILABLE)
 }
 
 // === impl Health ===
@@ -227,4 +234,55 @@ fn eject(cluster: &Cluster, endpoint: &Endpoint, limits: &EjectionLimits) -> Opt
 
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gateway_says_counts_and_what_the_service_says_does_not() {
+        use Protocol::{Http1, Http2};
+        let cases = [
+            // status, gRPC status, protocol, counts
+            (200, None, Http1, false),
+            (500, None, Http1, false),
+            (501, None, Http1, false),
+            (502, None, Http1, true),
+            (503, None, Http2, true),
+            (504, None, Http2, true),
+            (200, Some("0"), Http2, false),
+            (200, Some("13"), Http2, false),
+            (200, Some("14"), Http2, true),
+            (200, Some("14"), Http1, false),
+        ];
+        for (status, grpc_status, protocol, counts) in cases {
+            let mut response = Response::builder().status(status);
+            if let Some(grpc_status) = grpc_status {
+                response = response.header("grpc-status", grpc_status);
+            }
+            let response = response.body(Body::empty()).expect("a response");
+            let verdict = Verdict::of(Some(&Ok(response)), protocol);
+            let want = match counts {
+                true => Verdict::Failure(Reason::GatewayError),
+                false => Verdict::Success,
+            };
+            assert_eq!(verdict, want, "{status} {grpc_status:?} {protocol:?}");
+        }
+    }
+
+    #[test]
+    fn an_ejection_lasts_twice_as_long_each_time_and_begins_anew_after_a_long_while() {
+        let (health, limits) = (Health::default(), EjectionLimits::default());
+        let mut now_ms = 1;
+        for seconds in [30, 60, 120, 240, 300, 300] {
+            let time = health.eject(&limits, now_ms);
+            let least = Duration::from_secs(seconds);
+            assert!(least <= time && time <= least * 11 / 10, "{seconds} s: {time:?}");
+            assert!(health.is_ejected(|| now_ms) && !health.is_ejected(|| now_ms + millis(time)));
+            now_ms += millis(time) + 1000;
+        }
+        now_ms += millis(limits.max);
+        assert!(health.eject(&limits, now_ms) <= limits.base * 11 / 10);
+    }
 }

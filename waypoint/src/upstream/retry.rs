@@ -85,7 +85,7 @@ pub(super) async fn send(
             let attempt = pin!(attempt(endpoint, &mut outgoing, &plan));
             within_head_time(&plan.deadlines, attempt).await
         };
-        health::note(cluster, endpoint, Verdict::of(answer.as_ref()));
+        health::note(cluster, endpoint, Verdict::of(answer.as_ref(), cluster.protocol));
         let failure = match answer {
             None => return Err(UpstreamError::ResponseTimeout),
             Some(Err(failure)) => failure,

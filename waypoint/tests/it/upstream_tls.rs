@@ -154,8 +154,9 @@ async fn a_policy_that_cannot_be_used_stops_its_service_and_no_other() {
 
     // The certificates are gone, or are none: there is nobody to trust.
     let (gone, _) = good.split_once("---\napiVersion: v1\nkind: ConfigMap").unwrap();
-    let broken = policy("origin.test", "-----BEGIN CERTIFICATE-----\nAAAA");
-    for bad in [gone, &broken] {
+    let no_pem = policy("origin.test", "-----BEGIN CERTIFICATE-----\nAAAA");
+    let no_certificate = no_pem.replace("AAAA", "AAAA\n    -----END CERTIFICATE-----");
+    for bad in [gone, &no_pem, &no_certificate] {
         let report = waypoint.reload(&(base.clone() + bad)).await;
         assert_eq!(report["result"], "refused", "{report:#}");
         let answer = get(waypoint.http(), "/").await;

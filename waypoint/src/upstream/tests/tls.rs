@@ -1,158 +1,30 @@
 //! TLS towards endpoints, with real certificates: who is believed, and what is kept.
 
-use std::sync::Arc;
+mod fixtures;
 
 use http::StatusCode;
-use parking_lot::Mutex;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
-};
-use rustls::ServerConfig;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use waypoint_policies::{BackendTls, CaCertificates, Hostname, ResourceKey, SubjectAltName, Trust};
+use waypoint_policies::{BackendTls, CaCertificates, Hostname, SubjectAltName, Trust};
 
+use self::fixtures::{Authority, HELLO, NOW, Seen, TlsOrigin, head};
 use super::*;
 use crate::codec::{Tunnel, Upgrade};
 use crate::upstream::{TlsFailure, UpstreamTls};
 
-const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-
-/// Issues certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
-    }
-
-    /// What a policy says that trusts this authority.
-    fn policy(&self, hostname: &str, names: &[SubjectAltName]) -> BackendTls {
-        let pem = Arc::from(self.0.pem());
-        BackendTls {
-            policy: ResourceKey {
-                kind: "BackendTLSPolicy".into(),
-                namespace: "ns".into(),
-                name: "policy".into(),
-            },
-            hostname: hostname.into(),
-            subject_alt_names: names.to_vec(),
-            trust: Trust::Certificates(vec![CaCertificates { config_map: "ns/ca".into(), pem }]),
-        }
-    }
-
-    /// A server's configuration with a certificate for these names.
-    fn server(&self, names: &[&str], alpn: &[&str], years: (i32, i32)) -> Arc<ServerConfig> {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.subject_alt_names = names
-            .iter()
-            .map(|name| match name.contains("://") {
-                true => SanType::URI((*name).try_into().expect("a URI")),
-                false => SanType::DnsName((*name).try_into().expect("a name")),
-            })
-            .collect();
-        params.not_before = date_time_ymd(years.0, 1, 1);
-        params.not_after = date_time_ymd(years.1, 1, 1);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("a configuration");
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Arc::new(config)
-    }
-}
-
-const NOW: (i32, i32) = (2000, 2999);
-
-/// What an origin saw of a handshake.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
-    sni: Option<String>,
-    alpn: Option<Vec<u8>>,
-    resumed: bool,
-}
-
-/// An origin behind TLS, and the handshakes that it has made.
-struct TlsOrigin {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-impl TlsOrigin {
-    async fn start<F>(
-        bench: &Bench,
-        config: Arc<ServerConfig>,
-        script: impl Fn(TlsStream<TcpStream>) -> F + Send + 'static,
-    ) -> Self
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let (tasks, noted) = (bench.tasks.clone(), Arc::clone(&seen));
-        bench.tasks.spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let accept = TlsAcceptor::from(Arc::clone(&config)).accept(stream);
-                let Ok(stream) = accept.await else { continue };
-                let (_, session) = stream.get_ref();
-                let handshake = session.handshake_kind();
-                noted.lock().push(Seen {
-                    sni: session.server_name().map(str::to_owned),
-                    alpn: session.alpn_protocol().map(<[u8]>::to_vec),
-                    resumed: handshake == Some(rustls::HandshakeKind::Resumed),
-                });
-                tasks.spawn(script(stream));
-            }
-        });
-        Self { address, seen }
-    }
-
-    /// Answers every request with "hello", and closes after each if told to.
-    async fn hello(bench: &Bench, config: Arc<ServerConfig>, close: bool) -> Self {
-        Self::start(bench, config, move |mut stream| async move {
-            while head(&mut stream).await.is_some() {
-                let _ = stream.write_all(HELLO.as_bytes()).await;
-                if close {
-                    let _ = stream.shutdown().await;
-                    return;
-                }
-            }
-        })
-        .await
-    }
-
-    fn handshakes(&self) -> usize {
-        self.seen.lock().len()
-    }
-}
-
-/// Reads a request's head, byte by byte so that nothing behind it is lost.
-async fn head(stream: &mut TlsStream<TcpStream>) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    String::from_utf8(head).ok()
-}
-
 impl Bench {
     fn secure(&self, protocol: Protocol, policy: &BackendTls, address: SocketAddr) -> Cluster {
+        self.secure_all(protocol, policy, &[address])
+    }
+
+    fn secure_all(
+        &self,
+        protocol: Protocol,
+        policy: &BackendTls,
+        addresses: &[SocketAddr],
+    ) -> Cluster {
         let tls = self.upstreams.tls(policy, protocol).expect("settings that can be used");
         let security = Security::Tls(tls);
-        self.upstreams.cluster("ns/service".into(), protocol, security, &[address])
+        self.upstreams.cluster("ns/service".into(), protocol, security, addresses)
     }
 }
 
@@ -441,4 +313,25 @@ async fn a_websocket_passes_in_tls_and_ends_with_a_closing_message() {
     assert_eq!(&read, b"earlypong");
     tunnel.shutdown().await.expect("closed");
     assert_eq!(within(ending.recv()).await, Some(Some(0)), "an end, and no cut");
+}
+
+#[tokio::test]
+async fn an_endpoint_with_a_wrong_certificate_leads_to_another_one() {
+    let bench = Bench::new(UpstreamLimits::default());
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let right = authority.server(&["cart.test"], &["h2", "http/1.1"], NOW);
+    let wrong = stranger.server(&["cart.test"], &["h2", "http/1.1"], NOW);
+    let good = TlsOrigin::hello(&bench, right, false).await;
+    let bad = TlsOrigin::hello(&bench, wrong, false).await;
+    let addresses = [good.address, bad.address];
+    let cluster =
+        bench.secure_all(Protocol::Http1, &authority.policy("cart.test", &[]), &addresses);
+    for _ in 0..10 {
+        assert_eq!(fetch(&cluster, post("/", "body")).await.1, "hello");
+    }
+    let figures = bench.upstreams.figures();
+    let of = |address| figures.iter().find(|one| one.address == address).expect("figures");
+    assert_eq!(of(good.address).tls_failure, None);
+    // Perhaps it was never chosen; if it was, it says why that was in vain.
+    assert!(matches!(of(bad.address).tls_failure, None | Some("unknown_ca")));
 }
