@@ -210,7 +210,7 @@ impl<'a> Checker<'a> {
             backend.namespace.as_ref().map_or(route.namespace(), |name| name.0.as_str());
         let name = backend.name.0.as_str();
         let reference = Reference {
-            from_kind: "HTTPRoute",
+            from_kind: &route.key().kind,
             from_namespace: route.namespace(),
             to_kind: "Service",
             to_namespace: namespace,
@@ -257,6 +257,7 @@ fn compile(when: &RouteMatch) -> Option<Match> {
     };
     let path = match when.path.kind {
         PathMatchType::Exact => PathMatch::Exact(when.path.value.clone()),
+        PathMatchType::AnyService => PathMatch::AnyService(when.path.value.clone()),
         PathMatchType::PathPrefix => PathMatch::prefix(&when.path.value),
         PathMatchType::RegularExpression => {
             PathMatch::Regex(RegexText::parse(&when.path.value).ok()?)

@@ -82,7 +82,6 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
         "gateway.networking.k8s.io",
         &[
             "BackendTLSPolicy",
-            "GRPCRoute",
             "ListenerSet",
             "TCPRoute",
             "TLSRoute",

@@ -1,5 +1,6 @@
 //! What a schema cannot say: rules between the fields of one resource.
 
+mod grpc_route;
 mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ pub(crate) fn inspect(resource: &mut Resource, wrong: &[Span], problems: &mut Ve
     let mut rules = Rules { origin, wrong, problems };
     match &mut resource.spec {
         Spec::Gateway(gateway) => rules.gateway(gateway),
+        Spec::GrpcRoute(route) => rules.grpc_route(route),
         Spec::HttpRoute(route) => rules.route(route),
         Spec::Service(service) => rules.service(service),
         Spec::EndpointSlice(slice) => rules.slice(slice, &resource.labels),

@@ -5,6 +5,7 @@
 mod diagnostics;
 mod filters;
 mod grants;
+mod grpc_route;
 mod merging;
 mod port_table;
 mod robustness;

@@ -35,6 +35,7 @@ mod reload;
 
 mod bodies;
 mod grpc;
+mod grpc_route;
 mod http2_threads;
 mod hygiene;
 mod route_filters;
