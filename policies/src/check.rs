@@ -251,9 +251,9 @@ impl Checker<'_> {
             };
             let mut routes = self.denied_routes.get(key).cloned().unwrap_or_default();
             for target in refused.targets.iter().flatten() {
-                if target.kind == TargetKind::HttpRoute {
+                if matches!(target.kind, TargetKind::HttpRoute | TargetKind::GrpcRoute) {
                     routes.insert(ResourceKey {
-                        kind: "HTTPRoute".into(),
+                        kind: target.kind.as_str().into(),
                         namespace: key.namespace.clone(),
                         name: target.name.0.clone(),
                     });

@@ -3,6 +3,7 @@
 pub(crate) mod backend_tls;
 pub(crate) mod filter;
 pub(crate) mod gateway;
+pub(crate) mod grpc_route;
 pub(crate) mod route;
 pub(crate) mod secret;
 pub(crate) mod service;
@@ -114,6 +115,13 @@ impl<'a, K: Kind> Held<'a, K> {
     }
 }
 
+impl<'a> Held<'a, grpc_route::GrpcRoute> {
+    /// As the HTTP rules that it stands for.
+    pub(crate) fn http(&self) -> Held<'a, route::HttpRoute> {
+        Held { resource: self.resource, spec: &self.spec.http }
+    }
+}
+
 /// One resource.
 #[derive(Debug)]
 pub(crate) struct Resource {
@@ -214,6 +222,7 @@ kinds! {
     EndpointSlice: service::EndpointSlice = "EndpointSlice", "discovery.k8s.io", ["v1"], Root;
     Filter: filter::Filter = "Filter", "waypoint.rs", ["v1alpha1"], Spec;
     Gateway: gateway::Gateway = "Gateway", "gateway.networking.k8s.io", ["v1", "v1beta1"], Spec;
+    GrpcRoute: grpc_route::GrpcRoute = "GRPCRoute", "gateway.networking.k8s.io", ["v1"], Spec;
     HttpRoute: route::HttpRoute = "HTTPRoute", "gateway.networking.k8s.io", ["v1", "v1beta1"], Spec;
     ReferenceGrant: secret::ReferenceGrant = "ReferenceGrant", "gateway.networking.k8s.io", ["v1beta1", "v1"], Spec;
     Secret: secret::Secret = "Secret", "", ["v1"], Root;

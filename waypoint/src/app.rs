@@ -179,11 +179,9 @@ impl App {
         let access_log = state.access_log(&settings)?;
         let records =
             Records::new(Arc::clone(&state.metrics), access_log.clone().zip(settings.access_log));
-        let trusted = Arc::new(TrustedHops(settings.trusted_hops.clone()));
         let memory = MemoryBudget::new(settings.memory_max_bytes);
         tasks.spawn(Arc::clone(&memory).follow(ending.clone()));
-        let mirrors = Mirrors::new(tasks.clone(), Arc::clone(&state.metrics));
-        let journey = Journey::new(Arc::clone(&state.current), records, trusted, memory, mirrors);
+        let journey = state.journey(&settings, records, memory, &tasks);
 
         let slots = Arc::new(Semaphore::new(settings.connections_max as usize));
         let keeps = settings.takeover.is_some();
@@ -385,6 +383,18 @@ impl State {
             metrics,
             modules: Modules::new(engine, cache),
         })
+    }
+
+    fn journey(
+        &self,
+        settings: &Settings,
+        records: Arc<Records>,
+        memory: Arc<MemoryBudget>,
+        tasks: &Tasks,
+    ) -> Journey {
+        let trusted = Arc::new(TrustedHops(settings.trusted_hops.clone()));
+        let mirrors = Mirrors::new(tasks.clone(), Arc::clone(&self.metrics));
+        Journey::new(Arc::clone(&self.current), records, trusted, memory, mirrors)
     }
 
     fn access_log(&self, settings: &Settings) -> Result<Option<AccessLog>, StartError> {

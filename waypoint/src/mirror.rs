@@ -79,7 +79,7 @@ impl Mirrors {
             let (copied, copy) = if body.is_end_stream() {
                 (Body::empty(), None)
             } else {
-                let copy = Copy::new();
+                let copy = Copy::new(hint.exact());
                 (Body::wrap(Copied::new(Arc::clone(&copy), hint.exact())), Some(copy))
             };
             let permitted = target.checked.permit(head_of(parts), copied);

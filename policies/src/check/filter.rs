@@ -13,6 +13,7 @@ use crate::nearest::nearest;
 use crate::problem::{Note, Problem};
 use crate::resource::filter::{self as written, TargetKind, TargetRef};
 use crate::resource::gateway::Gateway;
+use crate::resource::grpc_route::GrpcRoute;
 use crate::resource::route::HttpRoute;
 use crate::resource::secret::ConfigMap;
 use crate::resource::service::Service;
@@ -29,6 +30,7 @@ pub(super) struct Attached {
     gateways: BTreeMap<(String, String), Vec<FilterKey>>,
     services: BTreeMap<(String, String), Vec<FilterKey>>,
     routes: BTreeMap<(String, String), Vec<FilterKey>>,
+    grpc_routes: BTreeMap<(String, String), Vec<FilterKey>>,
 }
 
 impl Attached {
@@ -50,7 +52,9 @@ impl Attached {
 
     /// Filters of a rule: those of its route, and those that the rule names.
     pub(super) fn of_rule(&self, route: &ResourceKey, named: Vec<FilterKey>) -> Vec<FilterKey> {
-        let own = self.routes.get(&(route.namespace.clone(), route.name.clone()));
+        let grpc = route.kind == GrpcRoute::KIND;
+        let routes = if grpc { &self.grpc_routes } else { &self.routes };
+        let own = routes.get(&(route.namespace.clone(), route.name.clone()));
         in_order(&self.filters, own.into_iter().flatten().cloned().chain(named))
     }
 
@@ -64,6 +68,7 @@ impl Attached {
             TargetKind::Gateway => &mut self.gateways,
             TargetKind::Service => &mut self.services,
             TargetKind::HttpRoute => &mut self.routes,
+            TargetKind::GrpcRoute => &mut self.grpc_routes,
         }
     }
 }
@@ -164,10 +169,9 @@ impl<'a> Checker<'a> {
 
     /// A filter with an empty list of targets waits for rules to name it.
     fn named_only<K: Kind>(&mut self, held: Held<'a, K>) {
-        let mut routes = self
-            .resources
-            .each::<HttpRoute>()
-            .filter(|route| route.namespace() == held.namespace());
+        let http = self.resources.each::<HttpRoute>();
+        let grpc = self.resources.each::<GrpcRoute>().map(|route| route.http());
+        let mut routes = http.chain(grpc).filter(|route| route.namespace() == held.namespace());
         let is_named = routes.any(|route| {
             let filters = route.spec.rules.iter().flat_map(|rule| &rule.filters);
             let mut names = filters.filter_map(|filter| filter.extension_ref.as_ref());
@@ -196,6 +200,7 @@ impl<'a> Checker<'a> {
             TargetKind::Gateway => resources.names::<Gateway>(namespace).collect(),
             TargetKind::Service => resources.names::<Service>(namespace).collect(),
             TargetKind::HttpRoute => resources.names::<HttpRoute>(namespace).collect(),
+            TargetKind::GrpcRoute => resources.names::<GrpcRoute>(namespace).collect(),
         };
         if names.contains(&name.as_str()) {
             if target.kind == TargetKind::Service {

@@ -21,6 +21,8 @@ pub(super) struct Slot<'a> {
     pub listeners: Vec<Placed<'a>>,
     pub tls: Option<Tls>,
     pub table: TableBuilder,
+    /// Routes that listeners took, with their hosts: routes of two kinds may not share one.
+    pub held: Vec<(Option<Hostname>, ResourceKey, Option<Hostname>)>,
 }
 
 /// A listener in its slot.
@@ -82,6 +84,7 @@ impl<'a> Checker<'a> {
                 listeners: Vec::new(),
                 tls: None,
                 table: TableBuilder::default(),
+                held: Vec::new(),
             });
         let same_host = |other: &&Placed<'_>| other.hostname() == place.hostname();
         let conflict = if slot.protocol != listener.protocol {

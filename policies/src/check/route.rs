@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use super::Checker;
 use super::gateway::Placed;
 use super::rule::Ready;
-use crate::model::{Hostname, ServicePortKey};
+use crate::model::{Hostname, ResourceKey, ServicePortKey};
 use crate::nearest::nearest;
 use crate::problem::Problem;
-use crate::resource::Held;
 use crate::resource::gateway::{FromNamespaces, Gateway};
+use crate::resource::grpc_route::GrpcRoute;
 use crate::resource::route::{HttpRoute, ParentRef};
 use crate::resource::service::Service;
+use crate::resource::{Held, Kind as _};
 use crate::route::{TableBuilder, intersect};
 
 /// Why a route is not accepted by a parent, or not resolved.
@@ -19,7 +20,11 @@ pub(super) type Refusal = (&'static str, String);
 
 impl<'a> Checker<'a> {
     pub(super) fn routes(&mut self) {
-        for route in self.resources.each::<HttpRoute>() {
+        let grpc = self.resources.each::<GrpcRoute>().map(|route| route.http());
+        let mut routes: Vec<_> = self.resources.each::<HttpRoute>().chain(grpc).collect();
+        // The older first: of two kinds of routes a listener takes the older one.
+        routes.sort_by_key(|route| (&route.resource.created, route.resource.order));
+        for route in routes {
             let mut faults = Vec::new();
             let rules: Vec<Ready> = (0..)
                 .zip(&route.spec.rules)
@@ -91,11 +96,24 @@ impl<'a> Checker<'a> {
             return Err(self.unattached(route, index, "NotAllowedByListeners", message));
         }
         let mut attached = false;
+        let mut conflict = None;
         for placed in allowed {
+            if let Some(other) = self.held_by_another_kind(route, &placed) {
+                let message = format!(
+                    "{other} is older and has a host of this route on the listener `{}`: routes \
+                     of two kinds cannot share one",
+                    placed.listener.name.0
+                );
+                conflict = Some(self.unattached(route, index, "RouteConflict", message));
+                continue;
+            }
             attached |= self.attach(route, &placed, rules, taken);
         }
         if attached {
             return Ok(());
+        }
+        if let Some(conflict) = conflict {
+            return Err(conflict);
         }
         let message = format!("no listener of {} has a hostname of this route", gateway.key());
         Err(self.unattached(route, index, "NoMatchingListenerHostname", message))
@@ -109,17 +127,13 @@ impl<'a> Checker<'a> {
         taken: &mut BTreeSet<(String, u16, Option<Hostname>)>,
     ) -> bool {
         let listener = placed.hostname();
-        let hosts: Vec<Option<&Hostname>> = if route.spec.hostnames.is_empty() {
-            vec![None]
-        } else {
-            let names = route.spec.hostnames.iter().map(|name| &name.0);
-            let meets =
-                |name: &&Hostname| listener.is_none_or(|listener| intersect(listener, name));
-            names.filter(meets).map(Some).collect()
-        };
+        let hosts = hosts_on(route, listener);
         let name = (placed.gateway.namespace().to_owned(), placed.listener.port);
         let once = taken.insert((name.0.clone(), name.1, listener.cloned()));
         if let Some(slot) = self.slots.get_mut(&name).filter(|_| once) {
+            let key =
+                |host: &Option<&Hostname>| (listener.cloned(), route.key().clone(), host.cloned());
+            slot.held.extend(hosts.iter().map(key));
             for host in hosts.iter().collect::<BTreeSet<_>>() {
                 for ready in rules {
                     for (when, seniority) in &ready.matches {
@@ -135,6 +149,32 @@ impl<'a> Checker<'a> {
             }
         }
         !hosts.is_empty()
+    }
+
+    /// An older route of another kind that has a host of this one on the listener.
+    ///
+    /// # Source
+    ///
+    /// Gateway API, `GRPCRoute`: exactly one of the two is accepted.
+    fn held_by_another_kind(
+        &self,
+        route: Held<'a, HttpRoute>,
+        placed: &Placed<'a>,
+    ) -> Option<ResourceKey> {
+        let listener = placed.hostname();
+        let name = (placed.gateway.namespace().to_owned(), placed.listener.port);
+        let hosts = hosts_on(route, listener);
+        let shares = |held: &Option<Hostname>| {
+            hosts.iter().any(|host| match (host, held) {
+                (Some(host), Some(held)) => intersect(host, held),
+                _ => true,
+            })
+        };
+        let others = self.slots.get(&name)?.held.iter();
+        let mut others = others.filter(|(on, key, host)| {
+            on.as_ref() == listener && key.kind != route.key().kind && shares(host)
+        });
+        others.next().map(|(_, key, _)| key.clone())
     }
 
     fn service_parent(
@@ -181,10 +221,38 @@ impl<'a> Checker<'a> {
             );
             return Err(self.unattached(route, index, "UnsupportedProtocol", message));
         }
-        for key in http {
+        let (taken, free): (Vec<_>, Vec<_>) =
+            http.into_iter().partition(|key| self.has_grpc(route, key));
+        if free.is_empty()
+            && let Some(key) = taken.first()
+        {
+            let message = format!("a GRPCRoute has the port {key}: it goes before an HTTPRoute");
+            return Err(self.unattached(route, index, "RouteConflict", message));
+        }
+        for key in free {
             self.attach_to_service(key, rules);
         }
         Ok(())
+    }
+
+    /// Whether a port of a Service belongs to a GRPCRoute, and this is none.
+    ///
+    /// # Source
+    ///
+    /// Gateway API for service mesh: of several kinds of routes the most specific one applies.
+    fn has_grpc(&self, route: Held<'a, HttpRoute>, key: &ServicePortKey) -> bool {
+        let draft = self.services.get(key);
+        route.key().kind != GrpcRoute::KIND
+            && self.resources.each::<GrpcRoute>().any(|grpc| {
+                grpc.namespace() == key.namespace
+                    && grpc.spec.http.parent_refs.iter().any(|parent| {
+                        let section = parent.section_name.as_ref().map(|name| name.0.as_str());
+                        parent.kind == "Service"
+                            && parent.name.0 == key.name
+                            && parent.port.is_none_or(|port| port == key.port)
+                            && section.is_none_or(|name| draft.is_some_and(|d| d.name == name))
+                    })
+            })
     }
 
     /// The port names the service, so the host of a request decides nothing here: hostnames of the
@@ -264,6 +332,19 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// The hosts of a route that a listener has; `None` = all of them.
+fn hosts_on<'a>(
+    route: Held<'a, HttpRoute>,
+    listener: Option<&Hostname>,
+) -> Vec<Option<&'a Hostname>> {
+    if route.spec.hostnames.is_empty() {
+        return vec![None];
+    }
+    let names = route.spec.hostnames.iter().map(|name| &name.0);
+    let meets = |name: &&Hostname| listener.is_none_or(|listener| intersect(listener, name));
+    names.filter(meets).map(Some).collect()
+}
+
 /// Whether a parentRef names this listener.
 fn selects(parent: &ParentRef, placed: &Placed<'_>) -> bool {
     parent.section_name.as_ref().is_none_or(|section| section.0 == placed.listener.name.0)
@@ -282,5 +363,5 @@ fn allows(placed: &Placed<'_>, route: Held<'_, HttpRoute>) -> bool {
         group.as_deref().is_none_or(|group| group == "gateway.networking.k8s.io")
     };
     from && (allowed.kinds.is_empty()
-        || allowed.kinds.iter().any(|kind| kind.kind == "HTTPRoute" && group(&kind.group)))
+        || allowed.kinds.iter().any(|kind| kind.kind == route.key().kind && group(&kind.group)))
 }

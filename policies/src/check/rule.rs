@@ -61,9 +61,10 @@ impl<'a> Checker<'a> {
         }
         let mirrors = self.mirrors(route, index, rule, faults);
         let (request_headers, response_headers) = edits(&rule.filters);
-        // A filter that cannot be found is not skipped by the redirect either.
-        let redirect = rule.filters.iter().find_map(|filter| filter.request_redirect.as_ref());
-        let redirect = redirect.filter(|_| named.is_some());
+        // A filter that cannot be found is not skipped by what the rule answers itself either.
+        let answers = &rule.filters[..if named.is_some() { rule.filters.len() } else { 0 }];
+        let redirect = answers.iter().find_map(|filter| filter.request_redirect.as_ref());
+        let cors = answers.iter().find_map(|filter| filter.cors.as_ref());
         let ready = Rule {
             id: format!("{}/{}/{label}", key.namespace, key.name).into(),
             route: key.clone(),
@@ -73,10 +74,7 @@ impl<'a> Checker<'a> {
             rewrite: rule.filters.iter().find_map(|filter| {
                 filter.url_rewrite.as_ref().map(|rewrite| rewriting(rewrite, rule))
             }),
-            cors: rule
-                .filters
-                .iter()
-                .find_map(|filter| filter.cors.as_ref().map(|cors| Arc::new(cross_origin(cors)))),
+            cors: cors.map(|cors| Arc::new(cross_origin(cors))),
             mirrors,
             redirect: redirect.map(|redirect| Arc::new(redirection(redirect, rule))),
             request_timeout: rule.timeouts.request(),
@@ -210,7 +208,7 @@ impl<'a> Checker<'a> {
             backend.namespace.as_ref().map_or(route.namespace(), |name| name.0.as_str());
         let name = backend.name.0.as_str();
         let reference = Reference {
-            from_kind: "HTTPRoute",
+            from_kind: &route.key().kind,
             from_namespace: route.namespace(),
             to_kind: "Service",
             to_namespace: namespace,
@@ -257,6 +255,7 @@ fn compile(when: &RouteMatch) -> Option<Match> {
     };
     let path = match when.path.kind {
         PathMatchType::Exact => PathMatch::Exact(when.path.value.clone()),
+        PathMatchType::AnyService => PathMatch::AnyService(when.path.value.clone()),
         PathMatchType::PathPrefix => PathMatch::prefix(&when.path.value),
         PathMatchType::RegularExpression => {
             PathMatch::Regex(RegexText::parse(&when.path.value).ok()?)

@@ -81,7 +81,6 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
     (
         "gateway.networking.k8s.io",
         &[
-            "GRPCRoute",
             "ListenerSet",
             "TCPRoute",
             "TLSRoute",

@@ -1,6 +1,7 @@
 //! What a schema cannot say: rules between the fields of one resource.
 
 mod backend_tls;
+mod grpc_route;
 mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ pub(crate) fn inspect(resource: &mut Resource, wrong: &[Span], problems: &mut Ve
     match &mut resource.spec {
         Spec::BackendTlsPolicy(policy) => rules.backend_tls(policy),
         Spec::Gateway(gateway) => rules.gateway(gateway),
+        Spec::GrpcRoute(route) => rules.grpc_route(route),
         Spec::HttpRoute(route) => rules.route(route),
         Spec::Service(service) => rules.service(service),
         Spec::EndpointSlice(slice) => rules.slice(slice, &resource.labels),

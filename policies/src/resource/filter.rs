@@ -90,12 +90,14 @@ pub(crate) struct TargetRef {
 
 /// A kind that filters are attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[schemars(extend("x-unsupported" = ["GatewayClass", "GRPCRoute", "ServiceEntry"]))]
+#[schemars(extend("x-unsupported" = ["GatewayClass", "ServiceEntry"]))]
 pub(crate) enum TargetKind {
     Gateway,
     Service,
     #[serde(rename = "HTTPRoute")]
     HttpRoute,
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute,
 }
 
 impl TargetKind {
@@ -105,13 +107,14 @@ impl TargetKind {
             Self::Gateway => "Gateway",
             Self::Service => "Service",
             Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
         }
     }
 
     /// Its API group.
     pub(crate) fn group(self) -> &'static str {
         match self {
-            Self::Gateway | Self::HttpRoute => "gateway.networking.k8s.io",
+            Self::Gateway | Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io",
             Self::Service => "",
         }
     }

@@ -132,6 +132,6 @@ pub(crate) enum FromNamespaces {
 pub(crate) struct RouteKind {
     /// `gateway.networking.k8s.io`.
     pub group: Option<String>,
-    /// `HTTPRoute`.
+    /// `HTTPRoute` or `GRPCRoute`.
     pub kind: String,
 }

@@ -128,6 +128,9 @@ pub(crate) enum PathMatchType {
     #[default]
     PathPrefix,
     RegularExpression,
+    /// A method of any gRPC service: what a GRPCRoute stands for, never written.
+    #[serde(skip)]
+    AnyService,
 }
 
 /// How a value is compared.

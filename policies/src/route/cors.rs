@@ -75,7 +75,7 @@ impl OriginMatch {
         let (scheme, host, port) = split(text).ok_or_else(wrong)?;
         let (wildcard, rest) = host.strip_prefix('*').map_or((false, host), |rest| (true, rest));
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
-        if !(wildcard || !rest.is_empty()) || !rest.chars().all(allowed) {
+        if !(wildcard || rest.chars().any(char::is_alphanumeric)) || !rest.chars().all(allowed) {
             return Err(wrong());
         }
         let (scheme, host) = (scheme.to_ascii_lowercase(), rest.to_ascii_lowercase());

@@ -35,6 +35,7 @@ impl Index {
                 self.exact.entry(path.clone()).or_default().push(candidate);
             }
             PathMatch::Regex(_) => self.expressions.push(candidate),
+            PathMatch::AnyService(_) => self.prefixes.here.push(candidate),
             PathMatch::Prefix(prefix) => {
                 let mut node = &mut self.prefixes;
                 for segment in prefix.split('/').skip(1) {

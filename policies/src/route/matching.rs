@@ -30,6 +30,8 @@ pub(crate) enum PathMatch {
     Prefix(String),
     /// The whole path.
     Regex(Regex),
+    /// `/SERVICE/METHOD` of any gRPC service.
+    AnyService(String),
 }
 
 /// How a header's or a query's value is compared; a regular expression takes the whole value.
@@ -55,6 +57,8 @@ impl Match {
         let (rank, length) = match &self.path {
             PathMatch::Exact(path) => (2, path.chars().count()),
             PathMatch::Regex(regex) => (1, regex.as_str().chars().count()),
+            // Beneath every service that is named (Gateway API, `GRPCRouteRule.matches`).
+            PathMatch::AnyService(method) => (0, method.chars().count()),
             PathMatch::Prefix(prefix) => (0, prefix.chars().count()),
         };
         (rank, length, self.method.is_some(), self.headers.len(), self.query.len())
@@ -76,6 +80,10 @@ impl PathMatch {
             Self::Exact(exact) => exact == path,
             Self::Prefix(prefix) => covers(prefix, path),
             Self::Regex(regex) => regex.is_match(path),
+            Self::AnyService(method) => {
+                let segments = path.strip_prefix('/').and_then(|rest| rest.split_once('/'));
+                segments.is_some_and(|(service, name)| !service.is_empty() && name == method)
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod backend_tls;
 mod diagnostics;
 mod filters;
 mod grants;
+mod grpc_route;
 mod merging;
 mod port_table;
 mod robustness;

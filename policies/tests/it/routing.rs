@@ -390,3 +390,21 @@ fn ten_thousand_routes_are_read_and_checked_in_seconds() {
     );
     assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
 }
+
+#[test]
+fn a_rule_that_names_a_missing_filter_answers_nothing_itself() {
+    let missing =
+        "{type: ExtensionRef, extensionRef: {group: waypoint.rs, kind: Filter, name: gone}}";
+    let rules = format!(
+        "
+  - {{filters: [{{type: CORS, cors: {{allowOrigins: ['*']}}}}, {missing}]}}
+  - {{filters: [{{type: RequestRedirect, requestRedirect: {{}}}}, {missing}]}}
+"
+    );
+    let checked = checked(&[EDGE, &route("r", "[]", &rules)].concat());
+    let rules: Vec<_> = entrance(&checked, "gateway/shop/8080").routes.rules().collect();
+    assert_eq!(rules.len(), 2);
+    for rule in rules {
+        assert!(rule.cors.is_none() && rule.redirect.is_none() && rule.backends.is_empty());
+    }
+}

@@ -32,16 +32,19 @@ enum Progress {
 struct State {
     held: BytesMut,
     total: usize,
+    /// The length, where it is known.
+    expected: Option<u64>,
     trailers: Option<HeaderMap>,
     progress: Progress,
     reader: Option<Waker>,
 }
 
 impl Copy {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(expected: Option<u64>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             held: BytesMut::new(),
             total: 0,
+            expected,
             trailers: None,
             progress: Progress::Open,
             reader: None,
@@ -74,6 +77,8 @@ impl Copy {
     /// The body has ended, or will not go on.
     pub(super) fn end(&self, whole: bool) {
         let mut state = self.0.lock();
+        // Who reads a body of known length may let go of it without looking for its end.
+        let whole = whole || state.expected == Some(state.total as u64);
         match (state.progress, whole) {
             (Progress::Open, true) => state.progress = Progress::Whole,
             (Progress::Open, false) => state.close(Progress::Cut),
@@ -170,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_copy_has_the_bytes_and_the_trailers_of_its_body() {
-        let copy = Copy::new();
+        let copy = Copy::new(None);
         let copied = Copied::new(Arc::clone(&copy), None);
         copy.push(&data(3), false);
         copy.push(&data(4), false);
@@ -185,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_copy_past_its_bound_is_cut_and_holds_nothing() {
-        let copy = Copy::new();
+        let copy = Copy::new(None);
         let copied = Copied::new(Arc::clone(&copy), None);
         copy.push(&data(MIRROR_BODY_BYTES_MAX), false);
         assert!(!copy.is_too_long());
@@ -197,8 +202,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_of_known_length_is_whole_when_all_of_it_was_read() {
+        let copy = Copy::new(Some(3));
+        let copied = Copied::new(Arc::clone(&copy), Some(3));
+        copy.push(&data(3), false);
+        copy.end(false);
+        assert_eq!(copied.collect().await.expect("a whole body").to_bytes().len(), 3);
+    }
+
+    #[tokio::test]
     async fn a_body_that_is_cut_never_looks_whole_in_its_copy() {
-        let copy = Copy::new();
+        let copy = Copy::new(None);
         let copied = Copied::new(Arc::clone(&copy), None);
         copy.push(&data(3), false);
         copy.end(false);

@@ -37,6 +37,7 @@ mod takeover;
 mod bodies;
 mod ejection;
 mod grpc;
+mod grpc_route;
 mod http2_threads;
 mod hygiene;
 mod interim;

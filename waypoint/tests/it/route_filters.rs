@@ -250,6 +250,14 @@ async fn an_answer_to_an_allowed_origin_says_so_and_the_upstream_does_not() {
     // Without `access-control-request-method` it is not a preflight.
     assert_eq!(shared(&ask(&waypoint, Method::OPTIONS, "https://shop.test").await), allowed);
     assert_eq!(origin.seen().len(), 3);
+
+    // What the proxy answers once the route is known can be read, too.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr());
+    let gone = service("origin", "http", gone.expect("an address"));
+    waypoint.reload(&(resources(&rules) + &gone)).await;
+    let answer = ask(&waypoint, Method::GET, "https://shop.test").await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(shared(&answer), allowed);
 }
 
 /// A rule whose requests are copied; `spec` is that of the mirror.

@@ -7,12 +7,14 @@ use std::collections::BTreeSet;
 use super::Rules;
 use crate::nearest::nearest;
 use crate::problem::Problem;
-use crate::resource::route::{HttpRoute, PathMatchType, RouteMatch, RouteRule, ValueMatchType};
+use crate::resource::route::{
+    HeaderMatch, HttpRoute, ParentRef, PathMatchType, RouteMatch, RouteRule, ValueMatchType,
+};
 use crate::text::{Format, RegexText, check_path};
 
 impl Rules<'_> {
-    pub(super) fn route(&mut self, route: &HttpRoute) {
-        for (index, parent) in route.parent_refs.iter().enumerate() {
+    pub(super) fn parent_refs(&mut self, parents: &[ParentRef]) {
+        for (index, parent) in parents.iter().enumerate() {
             let at = format!("spec/parentRefs/{index}");
             match parent.kind.as_str() {
                 "Service" => self.only(&format!("{at}/group"), &parent.group, ""),
@@ -30,6 +32,10 @@ impl Rules<'_> {
                 }
             }
         }
+    }
+
+    pub(super) fn route(&mut self, route: &HttpRoute) {
+        self.parent_refs(&route.parent_refs);
         let mut names = BTreeSet::new();
         for (index, rule) in route.rules.iter().enumerate() {
             let at = format!("spec/rules/{index}");
@@ -44,6 +50,11 @@ impl Rules<'_> {
         for (index, when) in rule.matches.iter().enumerate() {
             self.route_match(&format!("{at}/matches/{index}"), when);
         }
+        self.rule_actions(at, rule);
+    }
+
+    /// What a rule does, whatever it matches.
+    pub(super) fn rule_actions(&mut self, at: &str, rule: &RouteRule) {
         self.route_filters(at, &rule.filters, true);
         self.filters_and_rule(at, rule);
         for (index, backend) in rule.backend_refs.iter().enumerate() {
@@ -77,26 +88,30 @@ impl Rules<'_> {
             PathMatchType::RegularExpression => {
                 (RegexText::parse(&when.path.value).map(drop), RegexText::EXPECTED)
             }
-            PathMatchType::Exact | PathMatchType::PathPrefix => {
+            PathMatchType::Exact | PathMatchType::PathPrefix | PathMatchType::AnyService => {
                 (check_path(&when.path.value), "a path as it is after normalisation")
             }
         };
         if let Err(message) = path {
             self.error("format", &format!("{at}/path/value"), message, Some(expected));
         }
-        let mut names = BTreeSet::new();
-        for (index, header) in when.headers.iter().enumerate() {
-            let at = format!("{at}/headers/{index}");
-            let name = header.name.0.as_str();
-            self.unique(&mut names, name, "the header", &format!("{at}/name"));
-            self.expression(&at, header.kind, &header.value);
-        }
+        self.header_matches(at, &when.headers);
         let mut keys = BTreeSet::new();
         for (index, query) in when.query_params.iter().enumerate() {
             let at = format!("{at}/queryParams/{index}");
             let key = query.name.as_str();
             self.unique(&mut keys, key, "the query parameter", &format!("{at}/name"));
             self.expression(&at, query.kind, &query.value);
+        }
+    }
+
+    pub(super) fn header_matches(&mut self, at: &str, headers: &[HeaderMatch]) {
+        let mut names = BTreeSet::new();
+        for (index, header) in headers.iter().enumerate() {
+            let at = format!("{at}/headers/{index}");
+            let name = header.name.0.as_str();
+            self.unique(&mut names, name, "the header", &format!("{at}/name"));
+            self.expression(&at, header.kind, &header.value);
         }
     }
 
