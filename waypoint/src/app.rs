@@ -105,6 +105,11 @@ pub enum StartError {
     /// Something in the files is refused, and there is no last good version yet.
     #[error("{count} problems in the resources; --partial serves the rest")]
     Refused { count: usize },
+    /// With `--partial`: what cannot be told to be a resource may be one that protects others.
+    #[error(
+        "{count} problems in what may be a policy or a filter; --partial does not pass over it"
+    )]
+    Hidden { count: usize },
     /// The files cannot be watched.
     #[error("the files cannot be watched")]
     Watch(#[from] notify::Error),
@@ -351,7 +356,10 @@ fn refused_at_start(report: &Report, partial: bool) -> Result<(), StartError> {
     if count > 0 && !partial {
         return Err(StartError::Refused { count });
     }
-    Ok(())
+    match report.problems.iter().filter(|problem| resources::hides_a_resource(problem)).count() {
+        0 => Ok(()),
+        count => Err(StartError::Hidden { count }),
+    }
 }
 
 /// What lives as long as the process.

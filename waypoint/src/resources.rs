@@ -113,6 +113,12 @@ pub struct Reloader {
     metrics: Arc<Metrics>,
 }
 
+/// Whether it cannot be told what resource a problem is in. It may be one that protects others, so
+/// no start passes over it: fails closed.
+pub fn hides_a_resource(problem: &Problem) -> bool {
+    problem.is_error() && problem.resource.is_none() && !problem.file.is_empty()
+}
+
 impl Reloader {
     /// A reloader and the way to trigger it.
     pub fn new(builder: Builder, status: Status, metrics: Arc<Metrics>) -> (Self, Trigger) {
@@ -121,13 +127,17 @@ impl Reloader {
     }
 
     /// Builds for the first time. Unless `partial`, a problem ends it before anything is bound:
-    /// there is no last good version yet.
+    /// there is no last good version yet. One that [hides a resource](hides_a_resource) always does.
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe, as [`Reloader::build`].
     pub async fn first(&mut self, listeners: &mut impl Listeners, partial: bool) -> Report {
-        self.build_if(listeners, |built| partial || built.result == ReloadResult::Applied).await
+        self.build_if(listeners, |built| {
+            let serves = partial && !built.problems.iter().any(hides_a_resource);
+            serves || built.result == ReloadResult::Applied
+        })
+        .await
     }
 
     /// Builds once, swaps, and reports.

@@ -148,6 +148,21 @@ async fn a_partial_start_serves_what_is_right() {
 }
 
 #[tokio::test]
+async fn no_partial_start_passes_over_what_may_protect_the_rest() {
+    let rest = gateway_to("origin") + &service("origin", "http", "127.0.0.1:9".parse().unwrap());
+    for hidden in [
+        "kind: Filtr\napiVersion: waypoint.rs/v1alpha1\nmetadata: {name: guard}\n",
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: guard}\n",
+        "{ this is no resource\n",
+    ] {
+        let mut waypoint = Waypoint::spawn(&format!("{rest}---\n{hidden}"), &["--partial"]);
+        assert_eq!(waypoint.exit_code().await, Some(1), "{hidden}");
+        waypoint.logged("--partial does not pass over it").await;
+        assert!(!waypoint.dir.path().join("addresses.json").exists(), "{hidden}");
+    }
+}
+
+#[tokio::test]
 async fn a_filter_whose_configuration_is_refused_at_the_start_is_told_with_its_reason() {
     let address = "127.0.0.1:9".parse().unwrap();
     let resources = gateway_to("origin")
