@@ -87,12 +87,11 @@ impl codec::Journey for Journey {
         let Some(entrance) = entrance else {
             return refuse(&RequestError::EntranceGone, grpc, record, chain);
         };
-        let record_of = &mut record;
         let mut walk = Walk {
             snapshot: &snapshot,
             entrance,
             chain,
-            record: record_of,
+            record: &mut record,
             connection,
             cross: None,
             mirrors: &self.mirrors,
@@ -211,13 +210,14 @@ impl Walk<'_> {
         parts: &mut request::Parts,
     ) -> Result<Deadlines, RequestError> {
         let rule = destination.rule.as_ref();
-        let mut request = rule.and_then(|rule| rule.request_timeout);
+        let (mut request, mut callers) = (rule.and_then(|rule| rule.request_timeout), false);
         let backend = rule.and_then(|rule| rule.backend_timeout);
         let grpc = is_grpc(&parts.headers);
         if grpc {
             let called = grpc::timeout(&parts.headers);
             let called = called.map_err(|grpc::Malformed| RequestError::GrpcTimeoutMalformed)?;
-            request = called.into_iter().chain(request).min();
+            callers = called.is_some_and(|called| request.is_none_or(|routes| called < routes));
+            request = if callers { called } else { request };
         }
         let request = request.and_then(|timeout| self.record.started().checked_add(timeout));
         if let Some(deadline) = request.filter(|_| grpc) {
@@ -230,6 +230,7 @@ impl Walk<'_> {
         let unbounded = grpc || request.is_some();
         Ok(Deadlines {
             request,
+            callers,
             per_try: backend.or((!unbounded).then_some(RESPONSE_TIMEOUT_DEFAULT)),
             body_idle: if grpc { GRPC_IDLE_DEFAULT } else { BODY_IDLE_DEFAULT },
         })
@@ -240,12 +241,11 @@ impl Walk<'_> {
     fn mirrored(&self, destination: &Destination, parts: &request::Parts) -> Vec<Target> {
         let mirrors = destination.rule.as_ref().map_or(&[][..], |rule| &rule.mirrors);
         let mut targets = Vec::new();
-        for mirror in mirrors {
-            let upgraded = parts.extensions.get::<Upgrade>().is_some();
+        if mirrors.is_empty() || parts.extensions.get::<Upgrade>().is_some() {
+            return targets;
+        }
+        for mirror in mirrors.iter().filter(|mirror| mirror::is_chosen(mirror.share)) {
             let Some(service) = self.snapshot.services.get(&mirror.target) else { continue };
-            if upgraded || !mirror::is_chosen(mirror.share) {
-                continue;
-            }
             let denied = self.snapshot.denied_services.contains_key(&mirror.target);
             match authorize::check_copy(self.snapshot, self.entrance, service, &self.chain, parts) {
                 Ok(checked) if !denied => {

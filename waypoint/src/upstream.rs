@@ -111,15 +111,26 @@ impl Default for UpstreamLimits {
 pub struct Deadlines {
     /// When the whole exchange, the response body included, must have ended.
     pub request: Option<Instant>,
+    /// Whether `request` is what the caller asked for: that it has passed says nothing of the
+    /// endpoint, or callers could have endpoints ejected.
+    pub callers: bool,
     /// How long one attempt may take until its response head.
     pub per_try: Option<Duration>,
     /// How long the response body may be waited for without a byte arriving.
     pub body_idle: Duration,
 }
 
+impl Deadlines {
+    /// Whether the caller's own time is over.
+    fn caller_has_left(&self) -> bool {
+        self.callers && self.request.is_some_and(|deadline| deadline <= Instant::now())
+    }
+}
+
 impl Default for Deadlines {
     fn default() -> Self {
-        Self { request: None, per_try: None, body_idle: Duration::from_secs(30) }
+        let body_idle = Duration::from_secs(30);
+        Self { request: None, callers: false, per_try: None, body_idle }
     }
 }
 

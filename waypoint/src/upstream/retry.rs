@@ -85,7 +85,11 @@ pub(super) async fn send(
             let attempt = pin!(attempt(endpoint, &mut outgoing, &plan));
             within_head_time(&plan.deadlines, attempt).await
         };
-        health::note(cluster, endpoint, Verdict::of(answer.as_ref(), cluster.protocol));
+        let verdict = match &answer {
+            None if plan.deadlines.caller_has_left() => Verdict::Nothing,
+            answer => Verdict::of(answer.as_ref(), cluster.protocol),
+        };
+        health::note(cluster, endpoint, verdict);
         let failure = match answer {
             None => return Err(UpstreamError::ResponseTimeout),
             Some(Err(failure)) => failure,

@@ -143,7 +143,7 @@ async fn a_silent_body_ends_after_its_idle_time_and_at_the_deadline() {
     for wanted in [BodyError::UpstreamIdle, BodyError::Deadline] {
         let idle = Deadlines { body_idle: short, ..Deadlines::default() };
         let late = Some(Instant::now() + short);
-        let late = Deadlines { request: late, body_idle: long, per_try: None };
+        let late = Deadlines { request: late, body_idle: long, ..Deadlines::default() };
         let deadlines = if wanted == BodyError::Deadline { late } else { idle };
         let bench = Bench::new(UpstreamLimits::default());
         let origin = Origin::answering(&bench, answer).await;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use http::StatusCode;
+use tokio::time::Instant;
 
 use super::origin::{Ending, Origin, Peer, refusing};
 use super::*;
@@ -103,6 +104,26 @@ async fn refused_connections_eject_and_so_do_answers_that_do_not_come() {
         drop(answer);
     }
     assert_eq!(ejected(&bench), [silent.address]);
+}
+
+#[tokio::test]
+async fn callers_with_little_time_eject_nobody() {
+    let bench = Bench::new(limits(LONG));
+    let good = Origin::answering(&bench, HELLO).await;
+    let silent = Origin::start(&bench, |peer, _| async move {
+        peer.closed().await;
+    })
+    .await;
+    let cluster = bench.http1(&[good.address, silent.address]);
+    let mut late = 0;
+    for _ in 0..60 {
+        let request = Some(Instant::now() + Duration::from_millis(20));
+        let deadlines = Deadlines { request, callers: true, ..Deadlines::default() };
+        let answer = within(cluster.send(Permitted::callout(get("/")), deadlines)).await;
+        late += usize::from(matches!(answer, Err(UpstreamError::ResponseTimeout)));
+    }
+    assert!(late > 3, "{late} of 60 waited for the silent one");
+    assert_eq!(ejected(&bench), []);
 }
 
 #[tokio::test]
