@@ -1,5 +1,6 @@
 //! Wires the stages: the only file that sees all of the configuration.
 
+mod operator;
 mod sockets;
 mod takeover;
 
@@ -12,13 +13,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use thiserror::Error;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use waypoint_abi::{ArtefactCache, EngineOptions};
 
 use crate::access_log::{AccessLog, Format, Records};
-use crate::admin::{self, Admin, Health};
+use crate::admin::{Admin, Health};
 use crate::cli::logging::LogHandle;
 use crate::codec::CodecLimits;
 use crate::drain::{Closing, Drain, Tasks};
@@ -35,6 +36,7 @@ use crate::resources::{
 use crate::snapshot::{CalloutTargets, Current};
 use crate::upstream::{UpstreamLimits, Upstreams};
 
+use operator::OperatorPorts;
 use sockets::{Addresses, Sockets};
 use takeover::Inherited;
 
@@ -424,67 +426,4 @@ impl State {
 
 fn no_takeover(path: &Path) -> impl FnOnce(std::io::Error) -> StartError {
     move |source| StartError::Takeover { path: path.to_owned(), source }
-}
-
-fn adopt(socket: std::net::TcpListener) -> std::io::Result<TcpListener> {
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket)
-}
-
-/// The operator's sockets, bound before anything is served.
-struct OperatorPorts {
-    admin: TcpListener,
-    stats: TcpListener,
-    health: TcpListener,
-}
-
-impl OperatorPorts {
-    async fn bind(
-        settings: &Settings,
-        addresses: &Addresses,
-        inherited: &mut Inherited,
-    ) -> Result<Self, StartError> {
-        let mut bind = async |name: &str, default: SocketAddr| {
-            let address = settings.bind.get(name).copied().unwrap_or(default);
-            let failed = |source| StartError::Bind { name: name.to_owned(), address, source };
-            let listener = match inherited.take(name, address) {
-                Some(socket) => adopt(socket),
-                None => TcpListener::bind(address).await,
-            };
-            let listener = listener.map_err(failed)?;
-            let address = listener.local_addr().map_err(failed)?;
-            addresses.set(name, address, &listener).map_err(failed)?;
-            Ok::<_, StartError>(listener)
-        };
-        Ok(Self {
-            admin: bind("admin", settings.admin).await?,
-            stats: bind("stats", settings.stats).await?,
-            health: bind("health", settings.health).await?,
-        })
-    }
-
-    fn serve(
-        self,
-        admin: Arc<Admin>,
-        metrics: Arc<Metrics>,
-        health: Health,
-        slots: Arc<Semaphore>,
-        ending: &Closing,
-        tasks: &Tasks,
-    ) {
-        let slots_max = slots.available_permits();
-        let answer = move |request| {
-            let admin = Arc::clone(&admin);
-            async move { admin.answer(&request).await }
-        };
-        tasks.spawn(admin::serve(self.admin, answer, ending.clone(), tasks.clone()));
-        let answer = move |request| {
-            let open = slots_max.saturating_sub(slots.available_permits());
-            metrics.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
-            std::future::ready(admin::stats(&metrics, &request))
-        };
-        tasks.spawn(admin::serve(self.stats, answer, ending.clone(), tasks.clone()));
-        let answer = move |request| std::future::ready(admin::health(&health, &request));
-        tasks.spawn(admin::serve(self.health, answer, ending.clone(), tasks.clone()));
-    }
 }

@@ -44,6 +44,7 @@ pub use self::{
     hygiene::{EncodedSlashes, Refusal, remove_connection_specific, unite_content_lengths},
     interim::{INTERIM_MAX, Interim},
     io::{Channel, Io, Socket},
+    sending::Sending,
 };
 use crate::drain::{Closing, Tasks, unless};
 

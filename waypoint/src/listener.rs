@@ -49,6 +49,13 @@ pub struct Listener {
     listener: TcpListener,
 }
 
+impl From<TcpListener> for Listener {
+    /// A socket that another process has bound.
+    fn from(listener: TcpListener) -> Self {
+        Self { listener }
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
@@ -101,16 +108,6 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self { listener: TcpListener::from_std(socket.into())? })
-    }
-
-    /// A socket that another process has bound.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel says; tokio's driver cannot watch it.
-    pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener: TcpListener::from_std(listener)? })
     }
 
     /// Where it listens: the port is known even if 0 was asked for.

@@ -4,14 +4,12 @@
 //! feeds the copies while it is read. It refuses nothing and never waits: what does not fit is shed
 //! and counted. When the request is dropped before its body has ended, its copies are cut.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, request};
-use http_body::{Body as _, Frame, SizeHint};
+use http::request;
+use http_body::{Body as _, Frame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -86,7 +84,11 @@ impl Mirrors {
             self.spawn(target.cluster, permitted, copy.clone(), slot);
             copies.extend(copy);
         }
-        if copies.is_empty() { body } else { Body::wrap(Tee { body, copies }) }
+        if copies.is_empty() {
+            return body;
+        }
+        let copies = Copies(copies);
+        body.observed(move |frame, ended| copies.see(frame, ended))
     }
 
     fn spawn(
@@ -118,11 +120,8 @@ pub fn is_chosen((numerator, denominator): (u32, u32)) -> bool {
 
 /// The head of a copy: without what belongs to the request's own connection.
 fn head_of(parts: &request::Parts) -> request::Parts {
-    let (mut copy, ()) = Request::new(()).into_parts();
-    copy.method = parts.method.clone();
-    copy.uri = parts.uri.clone();
-    copy.version = parts.version;
-    copy.headers = parts.headers.clone();
+    let mut copy = parts.clone();
+    copy.extensions.clear();
     copy
 }
 
@@ -138,45 +137,23 @@ async fn exchange(cluster: &Cluster, permitted: Permitted) -> Result<(), Upstrea
     Ok(())
 }
 
-/// The request's body, which feeds its copies.
-struct Tee {
-    body: Body,
-    copies: Vec<Arc<Copy>>,
-}
+/// The copies that a request's body feeds; who drops them before its end cuts them.
+struct Copies(Vec<Arc<Copy>>);
 
-impl http_body::Body for Tee {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                let ended = self.body.is_end_stream();
-                self.copies.iter().for_each(|copy| copy.push(frame, ended));
+impl Copies {
+    fn see(&self, frame: Option<&Result<Frame<Bytes>, BodyError>>, ended: bool) {
+        for copy in &self.0 {
+            match frame {
+                Some(Ok(frame)) => copy.push(frame, ended),
+                Some(Err(_)) => copy.end(false),
+                None => copy.end(true),
             }
-            Poll::Ready(None) => self.copies.iter().for_each(|copy| copy.end(true)),
-            Poll::Ready(Some(Err(_))) => self.copies.iter().for_each(|copy| copy.end(false)),
-            Poll::Pending => {}
         }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
-impl Drop for Tee {
+impl Drop for Copies {
     fn drop(&mut self) {
-        let whole = self.body.is_end_stream();
-        self.copies.iter().for_each(|copy| copy.end(whole));
+        self.0.iter().for_each(|copy| copy.end(false));
     }
 }

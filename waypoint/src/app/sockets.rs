@@ -105,7 +105,7 @@ impl Sockets {
         let own = SocketAddr::new(self.settings.address, entrance.port);
         let address = self.settings.bind.get(&*entrance.name).copied().unwrap_or(own);
         let listener = match self.inherited.take(&entrance.name, address) {
-            Some(socket) => Listener::from_std(socket)?,
+            Some(socket) => socket.into(),
             None => self.bind_soon(address).await?,
         };
         self.addresses.set(&entrance.name, listener.local_addr()?, &listener)?;

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -26,7 +26,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::sockets::Addresses;
@@ -45,7 +45,7 @@ const SERVING: u8 = b's';
 
 /// What a predecessor has given.
 pub(super) struct Inherited {
-    sockets: BTreeMap<String, TcpListener>,
+    sockets: BTreeMap<String, std::net::TcpListener>,
     predecessor: Option<UnixStream>,
 }
 
@@ -79,12 +79,15 @@ impl Inherited {
         Ok(Self { sockets, predecessor: Some(stream) })
     }
 
-    /// The socket of this name, if it listens where it is wanted.
+    /// The socket of this name, if it listens where it is wanted and can be watched.
     pub(super) fn take(&mut self, name: &str, wanted: SocketAddr) -> Option<TcpListener> {
         let socket = self.sockets.remove(name)?;
         let address = socket.local_addr().ok()?;
         let right = address.ip() == wanted.ip() && [0, address.port()].contains(&wanted.port());
-        right.then_some(socket)
+        if !right {
+            return None;
+        }
+        socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket)).ok()
     }
 
     /// Tells the predecessor that it may drain. What it gave and nobody took closes here.
@@ -153,10 +156,9 @@ fn check_user(stream: &UnixStream) -> io::Result<()> {
     }
 }
 
-/// Writes the names in one line, the sockets beside it.
+/// Writes the names, the sockets beside them.
 fn send(stream: &UnixStream, sockets: &BTreeMap<String, OwnedFd>) -> io::Result<()> {
-    let mut names = serde_json::to_vec(&sockets.keys().collect::<Vec<_>>())?;
-    names.push(b'\n');
+    let names = serde_json::to_vec(&sockets.keys().collect::<Vec<_>>())?;
     if sockets.len() > SOCKETS_MAX || names.len() > NAMES_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many sockets for a takeover"));
     }
@@ -170,7 +172,7 @@ fn send(stream: &UnixStream, sockets: &BTreeMap<String, OwnedFd>) -> io::Result<
     if sent == names.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-fn receive(stream: &UnixStream) -> io::Result<BTreeMap<String, TcpListener>> {
+fn receive(stream: &UnixStream) -> io::Result<BTreeMap<String, std::net::TcpListener>> {
     let mut names = vec![0; NAMES_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(SOCKETS_MAX))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
@@ -186,5 +188,5 @@ fn receive(stream: &UnixStream) -> io::Result<BTreeMap<String, TcpListener>> {
     if names.len() != fds.len() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a socket for each name"));
     }
-    Ok(names.into_iter().zip(fds.into_iter().map(TcpListener::from)).collect())
+    Ok(names.into_iter().zip(fds.into_iter().map(Into::into)).collect())
 }

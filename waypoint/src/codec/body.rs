@@ -92,6 +92,15 @@ impl Body {
         Self(Kind::Boxed(Box::pin(body)))
     }
 
+    /// The same body. `see` is shown what each reading gives, and whether the body has ended with
+    /// it; it is dropped with the body.
+    pub fn observed(
+        self,
+        see: impl FnMut(Option<&Result<Frame<Bytes>, BodyError>>, bool) + Send + Unpin + 'static,
+    ) -> Self {
+        Self::wrap(Observed { body: self, see })
+    }
+
     pub(super) fn http1(body: http1::RequestBody) -> Self {
         Self(Kind::Http1(body))
     }
@@ -155,6 +164,40 @@ impl http_body::Body for Body {
             Kind::Http2(body) => body.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
         }
+    }
+}
+
+/// See [`Body::observed`].
+struct Observed<F> {
+    body: Body,
+    see: F,
+}
+
+impl<F> http_body::Body for Observed<F>
+where
+    F: FnMut(Option<&Result<Frame<Bytes>, BodyError>>, bool) + Unpin,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let Poll::Ready(frame) = &polled {
+            (this.see)(frame.as_ref(), this.body.is_end_stream());
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -10,7 +10,7 @@ mod tests;
 
 /// How a message's body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sending {
+pub enum Sending {
     /// The head is the whole message.
     Nothing,
     Length(u64),
@@ -50,9 +50,9 @@ impl Sending {
         }
     }
 
-    /// Decides for a request to an endpoint of HTTP/1.1. The length is the body's, whatever the head
+    /// Decides for a request to an endpoint. The length is the body's, whatever the head
     /// declares: a filter may have changed it.
-    pub(super) fn of_request(method: &Method, headers: &HeaderMap, body: &Body) -> Self {
+    pub fn of_request(method: &Method, headers: &HeaderMap, body: &Body) -> Self {
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
         match length {
             Some(0) if !expects_body(method) && !headers.contains_key(CONTENT_LENGTH) => {
@@ -80,7 +80,8 @@ fn expects_body(method: &Method) -> bool {
     )
 }
 
-fn may_have_body(status: StatusCode) -> bool {
+/// Whether an answer with this status may have a body (RFC 9110, 6.4.1).
+pub(super) fn may_have_body(status: StatusCode) -> bool {
     !status.is_informational()
         && status != StatusCode::NO_CONTENT
         && status != StatusCode::NOT_MODIFIED

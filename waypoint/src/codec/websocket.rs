@@ -1,5 +1,5 @@
-//! The opening handshake of WebSocket, where this proxy is one of its ends: a client of HTTP/2 has
-//! no key, and an endpoint of HTTP/1 wants one.
+//! What tunnels of both versions share, and the opening handshake of WebSocket where this proxy is one
+//! of its ends: a client of HTTP/2 has no key, and an endpoint of HTTP/1 wants one.
 //!
 //! # Source
 //!
@@ -8,6 +8,9 @@
 use aws_lc_rs::{digest, rand};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// What a tunnel holds of each direction, in bytes; past it the faster side waits.
+pub(super) const TUNNEL_BUFFER_BYTES: usize = 8 * 1024;
 
 /// What an endpoint hashes together with the key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::drain::Tasks;
 use choice::Warming;
-pub(super) use choice::{has_untried, pick, random};
+pub(super) use choice::{has_untried, pick};
 
 /// How long an endpoint that could not be connected to is only a second choice.
 const CONNECT_COOLDOWN: Duration = Duration::from_secs(1);

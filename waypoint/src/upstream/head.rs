@@ -3,12 +3,12 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 use http_body::Body as _;
 
 use super::{Protocol, UpstreamError};
 use crate::codec::body::Body;
-use crate::codec::{Upgrade, remove_connection_specific};
+use crate::codec::{Sending, Upgrade, remove_connection_specific};
 
 /// Writes the request's head for the endpoint's protocol; says whether it asks for a WebSocket.
 pub(super) fn prepare(
@@ -72,23 +72,13 @@ fn path(uri: &Uri) -> PathAndQuery {
 
 /// `content-length` says what the body is now: a filter may have changed it.
 fn declare_length(request: &mut Request<Body>) {
-    let body = request.body();
-    let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
-    let declared = request.headers().get(CONTENT_LENGTH).map(parse_length);
-    let expects_body = !matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE
-    );
-    match (length, declared) {
-        (Some(length), Some(Some(declared))) if length == declared => {}
-        (Some(0), None) if !expects_body => {}
-        (Some(length), _) => {
+    match Sending::of_request(request.method(), request.headers(), request.body()) {
+        Sending::Length(length) => {
             request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        (None, Some(_)) => {
+        Sending::Nothing | Sending::Open | Sending::UntilClose => {
             request.headers_mut().remove(CONTENT_LENGTH);
         }
-        (None, None) => {}
     }
 }
 
@@ -121,13 +111,4 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
 /// Options of a connection that are no header names, or those of headers that go anyway.
 fn is_own(option: &[u8]) -> bool {
     option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
-}
-
-fn parse_length(value: &HeaderValue) -> Option<u64> {
-    digits(value.as_bytes())
-}
-
-fn digits(bytes: &[u8]) -> Option<u64> {
-    let digits = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(bytes).ok().filter(|_| digits)?.parse().ok()
 }

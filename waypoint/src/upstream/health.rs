@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use http::{Response, StatusCode};
 
-use super::balance::{Endpoint, random};
+use super::balance::Endpoint;
 use super::retry::{Again, Failure};
 use super::{Cluster, Protocol, UpstreamError};
 use crate::codec::body::Body;
+use crate::trace::random;
 
 /// When and for how long endpoints are ejected.
 ///

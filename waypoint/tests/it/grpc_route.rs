@@ -2,17 +2,11 @@
 
 use http::Method;
 
-use crate::harness::{Waypoint, service};
+use crate::harness::{GATEWAY, Waypoint, service};
 use crate::origin::{Origin, Speaks};
 use crate::streams::{Client, request_with};
 
 const ROUTES: &str = "
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: web}
-spec:
-  gatewayClassName: waypoint
-  listeners: [{name: http, port: 8080, protocol: HTTP}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
@@ -42,7 +36,7 @@ spec:
 
 #[tokio::test]
 async fn calls_and_pages_are_routed_beside_each_other_by_host_and_method() {
-    let mut resources = ROUTES.to_owned();
+    let mut resources = GATEWAY.to_owned() + ROUTES;
     let mut origins = Vec::new();
     for (name, speaks, protocol) in [
         ("cart", Speaks::Http2, "grpc"),

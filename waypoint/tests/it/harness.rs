@@ -308,16 +308,20 @@ pub(crate) async fn post_json(address: SocketAddr, path: &str, body: &str) -> Re
     send_http1(address, request).await
 }
 
-/// A Gateway `web` on 8080 and a route `all` that sends everything to `service`.
-pub(crate) fn gateway_to(service: &str) -> String {
-    format!(
-        "
+/// A Gateway `web` on 8080.
+pub(crate) const GATEWAY: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
-metadata: {{name: web}}
+metadata: {name: web}
 spec:
   gatewayClassName: waypoint
-  listeners: [{{name: http, port: 8080, protocol: HTTP}}]
+  listeners: [{name: http, port: 8080, protocol: HTTP}]
+";
+
+/// [`GATEWAY`] and a route `all` that sends everything to `service`.
+pub(crate) fn gateway_to(service: &str) -> String {
+    format!(
+        "{GATEWAY}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute

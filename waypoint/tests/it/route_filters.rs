@@ -5,18 +5,9 @@ use bytes::Bytes;
 use http::{Method, Response};
 
 use crate::client::becomes;
-use crate::harness::{Waypoint, get, post_json, send_http1, service};
+use crate::harness::{GATEWAY, Waypoint, get, post_json, send_http1, service};
 use crate::origin::{Origin, Speaks};
 use crate::streams::{Client, request_with};
-
-const GATEWAY: &str = "
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: web}
-spec:
-  gatewayClassName: waypoint
-  listeners: [{name: http, port: 8080, protocol: HTTP}]
-";
 
 /// The Gateway, and a route with these rules, in flow form.
 fn resources(rules: &[String]) -> String {

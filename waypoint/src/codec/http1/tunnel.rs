@@ -4,10 +4,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes, join};
 
 use super::{reader::Reader, writer::Writer};
-use crate::codec::{Body, TunnelIo};
-
-/// What a tunnel holds of each direction, in bytes; past it the faster side waits.
-const TUNNEL_BUFFER_BYTES: usize = 8 * 1024;
+use crate::codec::{Body, TunnelIo, websocket::TUNNEL_BUFFER_BYTES};
 
 /// Copies both ways until both have ended or one fails. What the client sent behind its head goes
 /// first; the end of one direction is passed on and leaves the other one open. The answer's `body`

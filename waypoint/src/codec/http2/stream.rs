@@ -254,8 +254,9 @@ impl<'a, J> Answer<'a, J> {
                 }
                 Err(frame) => {
                     self.remainder.end()?;
-                    let trailers = frame.into_trailers().unwrap_or_default();
-                    return Ok(self.stream.send_trailers(allowed(trailers))?);
+                    let mut trailers = frame.into_trailers().unwrap_or_default();
+                    hygiene::remove_forbidden_trailers(&mut trailers);
+                    return Ok(self.stream.send_trailers(trailers)?);
                 }
             }
         }
@@ -340,13 +341,4 @@ impl<'a, J> Answer<'a, J> {
             .await?;
         }
     }
-}
-
-/// Trailers without what may only stand in a head.
-fn allowed(mut trailers: HeaderMap) -> HeaderMap {
-    let forbidden = trailers.keys().filter(|name| hygiene::is_forbidden_trailer(name));
-    for name in forbidden.cloned().collect::<Vec<_>>() {
-        trailers.remove(name);
-    }
-    trailers
 }

@@ -14,10 +14,10 @@ use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
 
 use super::stream::{Answer, CutShort};
-use crate::codec::{Refusal, TunnelIo, Upgrade, websocket};
-
-/// What a tunnel holds of what its endpoint has sent, in bytes; past it the endpoint waits.
-const TUNNEL_BUFFER_BYTES: usize = 8 * 1024;
+use crate::codec::{
+    Refusal, TunnelIo, Upgrade,
+    websocket::{self, TUNNEL_BUFFER_BYTES},
+};
 
 /// Makes a GET of an extended CONNECT that asks for a WebSocket, and gives its key. Any other CONNECT
 /// is left as it is, to be refused.

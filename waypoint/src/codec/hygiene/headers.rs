@@ -142,8 +142,11 @@ pub(in crate::codec) fn is_connection_specific(name: &HeaderName) -> bool {
 /// Removes every field that belongs to one connection of HTTP/1. One look at what is there is
 /// cheaper than a search for each of them.
 pub fn remove_connection_specific(headers: &mut HeaderMap) {
-    let gone: Vec<_> =
-        headers.keys().filter(|name| is_connection_specific(name)).cloned().collect();
+    remove_where(headers, is_connection_specific);
+}
+
+fn remove_where(headers: &mut HeaderMap, is_gone: impl Fn(&HeaderName) -> bool) {
+    let gone: Vec<_> = headers.keys().filter(|name| is_gone(name)).cloned().collect();
     for name in gone {
         headers.remove(name);
     }
@@ -159,10 +162,7 @@ pub(in crate::codec) fn trailer_fields(trailers: &HeaderMap) -> Result<(), Refus
 
 /// Removes what only a head may say from an answer's trailers: nobody may act on it there.
 pub(in crate::codec) fn remove_forbidden_trailers(trailers: &mut HeaderMap) {
-    let gone: Vec<_> = trailers.keys().filter(|name| is_forbidden_trailer(name)).cloned().collect();
-    for name in gone {
-        trailers.remove(name);
-    }
+    remove_where(trailers, is_forbidden_trailer);
 }
 
 /// Whether the peer closes the connection after this message.

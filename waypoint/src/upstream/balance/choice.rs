@@ -1,7 +1,5 @@
 //! Power of two choices, and the weights of endpoints that are new.
 
-use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +7,7 @@ use std::time::Duration;
 
 use super::super::health::millis;
 use super::Endpoint;
+use crate::trace::random;
 
 /// The share of its weight that an endpoint has at the very beginning, in thousandths.
 ///
@@ -105,20 +104,6 @@ fn two_of(count: usize, random: u64) -> (usize, usize) {
     let first = below(high, count);
     let second = below(low, count - 1);
     (first, if second < first { second } else { second + 1 })
-}
-
-/// A thread's own generator (splitmix64): good enough to spread load, and nothing is shared.
-pub(in crate::upstream) fn random() -> u64 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
-    }
-    STATE.with(|state| {
-        let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        state.set(next);
-        let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::WireError;
 use crate::codec::{
     http1::head::header_map,
     hygiene::{self, FIELDS_CEILING, Refusal},
+    sending::may_have_body,
 };
 
 #[cfg(test)]
@@ -73,9 +74,7 @@ fn ends(
         headers.remove(header::CONTENT_LENGTH);
     }
     let length = hygiene::unite_content_lengths(headers)?;
-    let bodiless = headless
-        || status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let bodiless = headless || !may_have_body(status);
     Ok(match (bodiless, coded, length) {
         (true, ..) => Ends::Head,
         (false, true, _) => Ends::LastChunk,
