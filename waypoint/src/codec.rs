@@ -15,7 +15,7 @@ mod idle;
 mod interim;
 mod io;
 mod sending;
-mod websocket;
+pub(crate) mod websocket;
 
 #[cfg(test)]
 pub(crate) mod testing;

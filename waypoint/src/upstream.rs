@@ -174,8 +174,8 @@ pub enum UpstreamError {
     /// The request cannot be written in the endpoint's protocol.
     #[error("the request cannot be sent: {reason}")]
     InvalidRequest { reason: &'static str },
-    /// A WebSocket upgrade was asked of an HTTP/2 endpoint.
-    #[error("the endpoint's protocol has no such upgrade")]
+    /// A WebSocket was asked of an HTTP/2 endpoint that does not offer them (RFC 8441, 3).
+    #[error("the endpoint offers no WebSocket over HTTP/2")]
     UpgradeUnsupported,
 }
 

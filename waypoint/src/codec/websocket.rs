@@ -1,5 +1,6 @@
 //! What tunnels of both versions share, and the opening handshake of WebSocket where this proxy is one
-//! of its ends: a client of HTTP/2 has no key, and an endpoint of HTTP/1 wants one.
+//! of its ends: a client of HTTP/2 has no key, and an endpoint of HTTP/1 wants one; a client of HTTP/1
+//! wants its key accepted, and an endpoint of HTTP/2 gives nothing to accept it with.
 //!
 //! # Source
 //!
@@ -10,13 +11,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What a tunnel holds of each direction, in bytes; past it the faster side waits.
-pub(super) const TUNNEL_BUFFER_BYTES: usize = 8 * 1024;
+pub(crate) const TUNNEL_BUFFER_BYTES: usize = 8 * 1024;
 
 /// What an endpoint hashes together with the key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-pub(super) const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
-pub(super) const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
+pub(crate) const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
+pub(crate) const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
 /// A new key; `None` when the system gives no random bytes.
 pub(super) fn new_key() -> Option<HeaderValue> {
@@ -33,7 +34,7 @@ pub(super) fn is_accepted(key: &HeaderValue, answer: &HeaderMap) -> bool {
 }
 
 /// What accepts a key.
-pub(super) fn accept_of(key: &HeaderValue) -> String {
+pub(crate) fn accept_of(key: &HeaderValue) -> String {
     let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     hash.update(key.as_bytes());
     hash.update(GUID);

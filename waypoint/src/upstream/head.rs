@@ -19,21 +19,20 @@ pub(super) fn prepare(
     let upgrade = matches!(request.extensions().get(), Some(Upgrade::WebSocket));
     // The codec removed the caller's; a filter may have set them again.
     remove_connection_specific(request.headers_mut());
+    if upgrade && !request.body().is_end_stream() {
+        return Err(UpstreamError::InvalidRequest { reason: "an upgrade has a body" });
+    }
     match protocol {
-        Protocol::Http1 => check_http1(request, upgrade)?,
-        Protocol::Http2 if upgrade => return Err(UpstreamError::UpgradeUnsupported),
+        Protocol::Http1 => check_http1(request)?,
         Protocol::Http2 => prepare_http2(request, secure)?,
     }
     Ok(upgrade)
 }
 
-/// Passes what can be written: an authority is known, and nothing follows an upgrade's head.
-fn check_http1(request: &Request<Body>, upgrade: bool) -> Result<(), UpstreamError> {
+/// Passes what can be written: an authority is known.
+fn check_http1(request: &Request<Body>) -> Result<(), UpstreamError> {
     if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
         return Err(NO_AUTHORITY);
-    }
-    if upgrade && !request.body().is_end_stream() {
-        return Err(UpstreamError::InvalidRequest { reason: "an upgrade has a body" });
     }
     Ok(())
 }

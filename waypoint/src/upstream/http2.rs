@@ -6,6 +6,7 @@
 
 mod body;
 mod upload;
+mod websocket;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -72,14 +73,16 @@ pub(super) async fn attempt(
         Ok(lease) => lease,
         Err(error) => return Err(Failure { error, again: Again::Unsent }),
     };
+    if plan.upgrade {
+        return websocket::attempt(lease, outstanding, outgoing, plan).await;
+    }
     let request = retry::take(outgoing);
     let end = request.body().is_end_stream();
     let (response, stream) = match lease.sender.send_request(head::copy(&request).map(drop), end) {
         Ok(sent) => sent,
         Err(error) => {
             *outgoing = Some(request);
-            let again = if is_ours(&error) { Again::No } else { Again::Unsent };
-            return Err(Failure { error: failure(error), again });
+            return Err(refused_here(error));
         }
     };
     let mut upload = None;
@@ -93,22 +96,14 @@ pub(super) async fn attempt(
             let held = body::Held::new(lease, upload, outstanding);
             receive(response, held, plan).map_err(|error| Failure { error, again: Again::No })
         }
-        Err(Broken::Upload(error)) => {
-            Err(Failure { error: UpstreamError::RequestBody(error), again: Again::No })
-        }
-        Err(Broken::Interim) => {
-            let source = "too many heads of 1xx".into();
-            Err(Failure { error: UpstreamError::MalformedResponse { source }, again: Again::No })
-        }
-        Err(Broken::Stream(error)) => {
-            let again = match end {
-                true if is_unprocessed(&error) => Again::Unsent,
-                true if plan.repeatable && lease.reused && died(&error) => Again::Died,
-                _ => Again::No,
-            };
-            Err(Failure { error: failure(error), again })
-        }
+        Err(broken) => Err(broken.into_failure(end, plan.repeatable && lease.reused)),
     }
+}
+
+/// What h2 refused to send: nothing of it has left.
+fn refused_here(error: h2::Error) -> Failure {
+    let again = if is_ours(&error) { Again::No } else { Again::Unsent };
+    Failure { error: failure(error), again }
 }
 
 /// Why an exchange ended before the response head.
@@ -117,6 +112,32 @@ enum Broken {
     Stream(h2::Error),
     /// Too many heads of 1xx.
     Interim,
+}
+
+// === impl Broken ===
+
+impl Broken {
+    /// `bodiless`: nothing of the request is used up. `repeatable`: it may be sent once more after
+    /// its connection died.
+    fn into_failure(self, bodiless: bool, repeatable: bool) -> Failure {
+        match self {
+            Self::Upload(error) => {
+                Failure { error: UpstreamError::RequestBody(error), again: Again::No }
+            }
+            Self::Interim => {
+                let source = "too many heads of 1xx".into();
+                Failure { error: UpstreamError::MalformedResponse { source }, again: Again::No }
+            }
+            Self::Stream(error) => {
+                let again = match bodiless {
+                    true if is_unprocessed(&error) => Again::Unsent,
+                    true if repeatable && died(&error) => Again::Died,
+                    _ => Again::No,
+                };
+                Failure { error: failure(error), again }
+            }
+        }
+    }
 }
 
 /// Sends the body while waiting for the response head. `upload` is `None` once all is sent.

@@ -3,6 +3,7 @@
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -103,8 +104,56 @@ async fn a_refused_upgrade_is_an_answer_like_any_other() {
     assert_eq!(answers.matches("not here").count(), 2, "{answers}");
 }
 
+/// A service of HTTP/2 that takes WebSockets, and gives back every byte.
+async fn echo_over_http2() -> String {
+    let address = serve_raw(|stream| async move {
+        let mut builder = h2::server::Builder::new();
+        builder.enable_connect_protocol();
+        let mut connection = builder.handshake::<_, Bytes>(stream).await.expect("HTTP/2");
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            assert_eq!(request.method(), Method::CONNECT);
+            tokio::spawn(async move {
+                let mut down =
+                    respond.send_response(http::Response::new(()), false).expect("a head");
+                let mut up = request.into_body();
+                while let Some(Ok(data)) = up.data().await {
+                    up.flow_control().release_capacity(data.len()).expect("released");
+                    let _ = down.send_data(data, false);
+                }
+                let _ = down.send_data(Bytes::new(), true);
+            });
+        }
+    })
+    .await;
+    gateway_to("origin") + &service("origin", "kubernetes.io/h2c", address)
+}
+
 #[tokio::test]
-async fn a_service_of_http2_has_no_upgrade() {
+async fn a_websocket_over_http1_reaches_an_endpoint_of_http2() {
+    let redact = filter("redact", "builtin://pii-redact", "  config: {entities: [email]}");
+    let waypoint = Waypoint::start(&(echo_over_http2().await + &redact)).await;
+    let mut stream = TcpStream::connect(waypoint.http()).await.expect("a connection");
+    stream.write_all(&[UPGRADE.as_bytes(), b"early"].concat()).await.expect("written");
+    let head = read_head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+    assert_eq!(read(&mut stream, 5).await, b"early");
+    stream.write_all(b"later").await.expect("written");
+    assert_eq!(read(&mut stream, 5).await, b"later");
+    stream.shutdown().await.expect("shut down");
+    let mut rest = Vec::new();
+    let closed = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("in time");
+    assert_eq!((closed.expect("closed"), &rest[..]), (0, &b""[..]));
+}
+
+#[tokio::test]
+async fn a_websocket_over_http2_reaches_an_endpoint_of_http2() {
+    let waypoint = Waypoint::start(&echo_over_http2().await).await;
+    echoes_over_http2(&waypoint, None).await;
+}
+
+#[tokio::test]
+async fn a_service_of_http2_that_takes_no_websockets_has_no_upgrade() {
     let origin = Origin::named(Speaks::Http2, "origin").await;
     let resources = gateway_to("origin") + &service("origin", "kubernetes.io/h2c", origin.address);
     let waypoint = Waypoint::start(&resources).await;
@@ -156,6 +205,13 @@ async fn accepting() -> String {
 async fn a_websocket_over_http2_reaches_an_endpoint_of_http1() {
     let redact = filter("redact", "builtin://pii-redact", "  config: {entities: [email]}");
     let waypoint = Waypoint::start(&(accepting().await + &redact)).await;
+    echoes_over_http2(&waypoint, Some("chat")).await;
+    let record = waypoint.record(|record| record["path"] == "/chat").await;
+    assert_eq!((&record["response_code"], &record["protocol"]), (&101.into(), &"HTTP/2".into()));
+}
+
+/// Opens a WebSocket over HTTP/2, and gets back all that it sends.
+async fn echoes_over_http2(waypoint: &Waypoint, subprotocol: Option<&str>) {
     let stream = TcpStream::connect(waypoint.http()).await.expect("a connection");
     let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
     tokio::spawn(connection);
@@ -174,7 +230,9 @@ async fn a_websocket_over_http2_reaches_an_endpoint_of_http1() {
     let response = timeout(PATIENCE, response).await.expect("in time").expect("an answer");
 
     assert_eq!(response.status(), 200);
-    assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+    let chosen = response.headers().get("sec-websocket-protocol");
+    assert_eq!(chosen.map(|value| value.to_str().expect("text")), subprotocol);
+    assert!(!response.headers().contains_key("sec-websocket-accept"));
     let mut down = response.into_body();
     let mut seen = Vec::new();
     for number in 0..100 {
@@ -189,6 +247,4 @@ async fn a_websocket_over_http2_reaches_an_endpoint_of_http1() {
     while let Some(data) = timeout(PATIENCE, down.data()).await.expect("in time") {
         assert!(data.expect("no reset").is_empty());
     }
-    let record = waypoint.record(|record| record["path"] == "/chat").await;
-    assert_eq!((&record["response_code"], &record["protocol"]), (&101.into(), &"HTTP/2".into()));
 }

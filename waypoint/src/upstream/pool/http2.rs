@@ -4,18 +4,21 @@
 //! a request that is dropped takes no connection away from others. A connection that the endpoint
 //! is closing (GOAWAY) gets no new stream; its streams end where they are.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::client::{Connection, SendRequest};
+use h2::{Ping, PingPong};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::Queue;
+use crate::codec::Channel;
 use crate::upstream::balance::{Connections, Endpoint};
 use crate::upstream::connect::ConnectError;
 use crate::upstream::{UpstreamError, UpstreamLimits, http2};
@@ -43,6 +46,7 @@ struct State {
 struct Line {
     id: u64,
     sender: SendRequest<Bytes>,
+    settings: Arc<Settings>,
     streams: usize,
     /// Whether a stream has ended on it.
     used: bool,
@@ -54,8 +58,16 @@ pub(in crate::upstream) struct StreamLease {
     pub(in crate::upstream) sender: SendRequest<Bytes>,
     /// Whether an earlier request has ended on the connection.
     pub(in crate::upstream) reused: bool,
+    pub(in crate::upstream) settings: Arc<Settings>,
     line: u64,
     endpoint: Option<Arc<Endpoint>>,
+}
+
+/// The SETTINGS that an endpoint begins a connection with. They come some time after the connection
+/// is made; few requests need to know what they say.
+pub(in crate::upstream) struct Settings {
+    /// `None` once they have come.
+    ping: tokio::sync::Mutex<Option<PingPong>>,
 }
 
 /// What one who waited is given.
@@ -88,6 +100,29 @@ impl Drop for StreamLease {
         if let Some(endpoint) = self.endpoint.take() {
             Http2Pool::of(&endpoint).release(&endpoint, self.line);
         }
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    fn awaited(connection: &mut Connection<Channel, Bytes>) -> Arc<Self> {
+        Arc::new(Self { ping: tokio::sync::Mutex::new(connection.ping_pong()) })
+    }
+
+    /// Resolves when they have come: an endpoint sends them before it answers a PING (RFC 9113,
+    /// 3.4). A connection that ends resolves it too.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the PING under way; the next caller waits for its answer.
+    pub(in crate::upstream) async fn received(&self) {
+        let mut ping = self.ping.lock().await;
+        let Some(waiting) = ping.as_mut() else { return };
+        // It fails if an earlier caller's is still under way, which is as good.
+        let _ = waiting.send_ping(Ping::opaque());
+        let _ = poll_fn(|cx| waiting.poll_pong(cx)).await;
+        *ping = None;
     }
 }
 
@@ -168,12 +203,18 @@ impl Http2Pool {
     }
 
     /// A connection has been made.
-    fn joined(&self, endpoint: &Arc<Endpoint>, sender: SendRequest<Bytes>) -> u64 {
+    fn joined(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        sender: SendRequest<Bytes>,
+        settings: Arc<Settings>,
+    ) -> u64 {
         let mut state = self.state.lock();
         state.connecting -= 1;
         let id = state.next_id;
         state.next_id += 1;
-        let line = Line { id, sender, streams: 0, used: false, idle_since: Instant::now() };
+        let idle_since = Instant::now();
+        let line = Line { id, sender, settings, streams: 0, used: false, idle_since };
         state.lines.push(line);
         self.serve(state, endpoint);
         id
@@ -232,6 +273,7 @@ impl State {
         Some(StreamLease {
             sender: line.sender.clone(),
             reused: line.used,
+            settings: Arc::clone(&line.settings),
             line: line.id,
             endpoint: Some(Arc::clone(endpoint)),
         })
@@ -263,11 +305,11 @@ impl Line {
 /// nobody else holds the endpoint, the connection ends after its last stream.
 async fn run(endpoint: Weak<Endpoint>) {
     let Some(alive) = endpoint.upgrade() else { return };
-    let (sender, connection) = match http2::open(&alive).await {
+    let (sender, mut connection) = match http2::open(&alive).await {
         Ok(opened) => opened,
         Err(error) => return Http2Pool::of(&alive).failed(&alive, &error),
     };
-    let id = Http2Pool::of(&alive).joined(&alive, sender);
+    let id = Http2Pool::of(&alive).joined(&alive, sender, Settings::awaited(&mut connection));
     drop(alive);
     if let Err(error) = connection.await {
         debug!(%error, "upstream HTTP/2 connection failed");
