@@ -15,13 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{
-    Condition, Entrance, EntranceKind, FilterKey, Model, ResourceKey, ServicePort, ServicePortKey,
+    Entrance, EntranceKind, FilterKey, Model, ResourceKey, ServicePort, ServicePortKey,
 };
 use crate::ports;
 use crate::problem::{Note, Problem};
 use crate::resource::Resources;
 use crate::resource::filter::{TargetKind, TargetRef};
 use crate::route::TableBuilder;
+use crate::status::Statuses;
 use backend_tls::Covered;
 use filter::Attached;
 pub use filter::rank;
@@ -115,23 +116,7 @@ struct Checker<'a> {
 struct Report {
     problems: Vec<Problem>,
     notes: Vec<Note>,
-    conditions: BTreeMap<ResourceKey, Vec<Condition>>,
-}
-
-impl Report {
-    fn condition(
-        &mut self,
-        key: &ResourceKey,
-        kind: &'static str,
-        verdict: Result<(), (&str, String)>,
-    ) {
-        let (status, reason, message) = match verdict {
-            Ok(()) => (true, kind.to_owned(), String::new()),
-            Err((reason, message)) => (false, reason.to_owned(), message),
-        };
-        let condition = Condition { kind, status, reason, message };
-        self.conditions.entry(key.clone()).or_default().push(condition);
-    }
+    statuses: Statuses,
 }
 
 impl Checker<'_> {
@@ -155,7 +140,7 @@ impl Checker<'_> {
             entrances: entrances.into_iter().map(Arc::new).collect(),
             services: services.collect(),
             filters: std::mem::take(&mut self.attached.filters),
-            conditions: self.report.conditions.into_iter().collect(),
+            statuses: std::mem::take(&mut self.report.statuses).into_vec(),
         };
         let Report { mut problems, notes, .. } = self.report;
         problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));

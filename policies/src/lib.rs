@@ -19,6 +19,7 @@ mod read;
 mod resource;
 pub mod route;
 mod source;
+mod status;
 mod text;
 
 pub use check::{Checked, Denied, check, rank};
@@ -33,3 +34,7 @@ pub use route::{
     Selection,
 };
 pub use source::SourceFile;
+pub use status::{
+    AncestorStatus, CONTROLLER_NAME, Condition, ListenerStatus, ParentStatus, Reference,
+    RouteGroupKind, Status,
+};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use crate::route::{Cors, Redirect, Rewrite, RouteTable};
+use crate::status::Status;
 
 /// The desired state that all resources together describe.
 #[derive(Debug, Default)]
@@ -22,26 +23,8 @@ pub struct Model {
     pub services: BTreeMap<ServicePortKey, Arc<ServicePort>>,
     /// Every filter, by key.
     pub filters: BTreeMap<FilterKey, Arc<Filter>>,
-    /// Status of each resource, in the words of the Gateway API, for `/config`.
-    pub conditions: Vec<(ResourceKey, Vec<Condition>)>,
-}
-
-/// One condition of a resource's status.
-///
-/// # Source
-///
-/// Kubernetes API conventions, `metav1.Condition`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Condition {
-    /// `Accepted`, `ResolvedRefs`, `Programmed`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// `True` or `False`.
-    pub status: bool,
-    /// The API's reason, for example `BackendNotFound`.
-    pub reason: String,
-    /// One sentence for a person.
-    pub message: String,
+    /// The status of each resource that has one, for `/config`.
+    pub statuses: Vec<(ResourceKey, Status)>,
 }
 
 /// Names a resource: kind, namespace, name.

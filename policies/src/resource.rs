@@ -4,6 +4,7 @@ pub(crate) mod backend_tls;
 pub(crate) mod filter;
 pub(crate) mod gateway;
 pub(crate) mod grpc_route;
+pub(crate) mod namespace;
 pub(crate) mod route;
 pub(crate) mod secret;
 pub(crate) mod service;
@@ -224,6 +225,7 @@ kinds! {
     Gateway: gateway::Gateway = "Gateway", "gateway.networking.k8s.io", ["v1", "v1beta1"], Spec;
     GrpcRoute: grpc_route::GrpcRoute = "GRPCRoute", "gateway.networking.k8s.io", ["v1"], Spec;
     HttpRoute: route::HttpRoute = "HTTPRoute", "gateway.networking.k8s.io", ["v1", "v1beta1"], Spec;
+    Namespace: namespace::Namespace = "Namespace", "", ["v1"], Root;
     ReferenceGrant: secret::ReferenceGrant = "ReferenceGrant", "gateway.networking.k8s.io", ["v1beta1", "v1"], Spec;
     Secret: secret::Secret = "Secret", "", ["v1"], Root;
     Service: service::Service = "Service", "", ["v1"], Spec;

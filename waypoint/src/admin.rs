@@ -78,7 +78,7 @@ impl Health {
 
 const INDEX: &str = "\
 GET  /ready        200 when new requests should come here
-GET  /config       what the last reload came to: problems, notes, conditions
+GET  /config       what the last reload came to: problems, notes, statuses
 GET  /config_dump  what is served: entrances, routes, services, filters
 GET  /filters      each filter: generation, VMs, calls, time, traps, memory, verdicts
 GET  /endpoints    each endpoint: outstanding requests, connections

@@ -12,10 +12,11 @@ use crate::model::{
 };
 use crate::nearest::nearest;
 use crate::problem::Problem;
-use crate::resource::Held;
 use crate::resource::backend_tls::{BackendTlsPolicy, CA_KEY};
 use crate::resource::secret::ConfigMap;
 use crate::resource::service::Service;
+use crate::resource::{Held, Kind as _};
+use crate::status::{AncestorStatus, CONTROLLER_NAME, Condition, Reference, Refusal};
 use crate::text::{Base64, Format as _};
 
 /// What a port's connections must be, or why there can be none.
@@ -45,19 +46,22 @@ impl<'a> Checker<'a> {
         // Of two policies that cover the same, the older one counts.
         policies.sort_by_key(|held| (&held.resource.created, held.resource.order));
         for policy in policies {
-            let tls = self.port_tls(policy);
-            let mut verdict = Ok(());
+            let (tls, resolved) = self.port_tls(policy);
             for index in 0..policy.spec.target_refs.len() {
-                if let Err(reason) = self.cover(policy, index, &tls) {
-                    verdict = Err(reason);
-                }
+                let covered = self.cover(policy, index, &tls);
+                let accepted = covered.and_then(|()| match &tls {
+                    Ok(_) => Ok(()),
+                    Err(message) => Err(("NoValidCACertificate", message.clone())),
+                });
+                let conditions = vec![
+                    Condition::of("Accepted", accepted),
+                    Condition::of("ResolvedRefs", resolved.clone()),
+                ];
+                let ancestor_ref = ancestor(policy, index);
+                let controller_name = CONTROLLER_NAME;
+                let status = AncestorStatus { ancestor_ref, controller_name, conditions };
+                self.report.statuses.of(policy.key()).ancestors.push(status);
             }
-            if verdict.is_ok()
-                && let Err(message) = &tls
-            {
-                verdict = Err(("NoValidCACertificate", message.clone()));
-            }
-            self.report.condition(policy.key(), "Accepted", verdict);
         }
         self.refused_backend_tls();
     }
@@ -68,7 +72,7 @@ impl<'a> Checker<'a> {
         policy: Held<'a, BackendTlsPolicy>,
         index: usize,
         tls: &PortTls,
-    ) -> Result<(), (&'static str, String)> {
+    ) -> Result<(), Refusal> {
         let target = &policy.spec.target_refs[index];
         let (namespace, name) = (policy.namespace(), target.name.0.as_str());
         let at = |part: &str| policy.at(&format!("spec/targetRefs/{index}/{part}"));
@@ -119,7 +123,7 @@ impl<'a> Checker<'a> {
     }
 
     /// What a policy means; whom it trusts is the rest of its references, if some cannot be used.
-    fn port_tls(&mut self, policy: Held<'a, BackendTlsPolicy>) -> PortTls {
+    fn port_tls(&mut self, policy: Held<'a, BackendTlsPolicy>) -> (PortTls, Result<(), Refusal>) {
         let validation = &policy.spec.validation;
         let (mut found, mut unresolved) = (Vec::new(), None);
         for index in 0..validation.ca_certificate_refs.len() {
@@ -130,11 +134,10 @@ impl<'a> Checker<'a> {
         }
         let resolved =
             unresolved.clone().map_or(Ok(()), |message| Err(("InvalidCACertificateRef", message)));
-        self.report.condition(policy.key(), "ResolvedRefs", resolved);
         let trust = match (validation.well_known, unresolved) {
             (Some(_), _) => Trust::System,
             (None, Some(message)) if found.is_empty() => {
-                return Err(format!("{}: {message}", policy.key()));
+                return (Err(format!("{}: {message}", policy.key())), resolved);
             }
             (None, _) => Trust::Certificates(found),
         };
@@ -144,7 +147,8 @@ impl<'a> Checker<'a> {
             hostname.or_else(|| name.uri.clone().map(SubjectAltName::Uri))
         });
         let (policy, hostname) = (policy.key().clone(), hostname.clone());
-        Ok(Arc::new(BackendTls { policy, hostname, subject_alt_names: names.collect(), trust }))
+        let tls = BackendTls { policy, hostname, subject_alt_names: names.collect(), trust };
+        (Ok(Arc::new(tls)), resolved)
     }
 
     fn ca_certificates(
@@ -195,6 +199,18 @@ impl<'a> Checker<'a> {
                 }
             }
         }
+    }
+}
+
+fn ancestor(policy: Held<'_, BackendTlsPolicy>, index: usize) -> Reference {
+    let target = &policy.spec.target_refs[index];
+    Reference {
+        group: String::new(),
+        kind: Service::KIND.to_owned(),
+        namespace: policy.namespace().to_owned(),
+        name: target.name.0.clone(),
+        section_name: target.section_name.as_ref().map(|section| section.0.clone()),
+        port: None,
     }
 }
 

@@ -105,7 +105,11 @@ impl<'a> Checker<'a> {
             self.attach_filter(held, filter, targets);
         }
         for (key, refused) in &self.resources.refused {
-            self.report.condition(key, "Accepted", Err(("Invalid", refused.reason.clone())));
+            self.report.statuses.condition(
+                key,
+                "Accepted",
+                Err(("Invalid", refused.reason.clone())),
+            );
         }
     }
 
@@ -164,7 +168,7 @@ impl<'a> Checker<'a> {
                 }
             }
         }
-        self.report.condition(held.key(), "Accepted", verdict);
+        self.report.statuses.condition(held.key(), "Accepted", verdict);
     }
 
     /// A filter with an empty list of targets waits for rules to name it.

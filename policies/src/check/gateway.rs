@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::Checker;
 use super::grant::{Reference, permits};
-use super::{Checker, Report};
 use crate::model::{Certificate, Hostname, ResourceKey, Tls};
 use crate::nearest::nearest;
 use crate::problem::Problem;
-use crate::resource::Held;
 use crate::resource::gateway::{Gateway, Listener, ListenerProtocol};
+use crate::resource::grpc_route::GrpcRoute;
+use crate::resource::route::HttpRoute;
 use crate::resource::secret::{Secret, TLS_SECRET};
+use crate::resource::{Held, Kind as _};
 use crate::route::TableBuilder;
+use crate::status::{Condition, GATEWAY_GROUP, ListenerStatus, Refusal, RouteGroupKind, Status};
 
 /// The merged listeners of one namespace and port.
 #[derive(Debug)]
@@ -45,11 +48,11 @@ impl Placed<'_> {
     }
 }
 
-/// How a Gateway fared.
+/// How a listener fared.
 #[derive(Default)]
 struct Verdict {
-    unresolved: Option<(&'static str, String)>,
-    conflict: Option<String>,
+    unresolved: Option<Refusal>,
+    conflict: Option<Refusal>,
 }
 
 impl<'a> Checker<'a> {
@@ -58,11 +61,15 @@ impl<'a> Checker<'a> {
         // Of two listeners that want the same, the older Gateway's has it.
         gateways.sort_by_key(|held| (&held.resource.created, held.resource.order));
         for gateway in gateways {
-            let mut verdict = Verdict::default();
+            let mut listeners = Vec::new();
             for (index, listener) in gateway.spec.listeners.iter().enumerate() {
+                let mut verdict = Verdict::default();
                 self.listener(gateway, index, listener, &mut verdict);
+                listeners.push(status(listener, verdict));
             }
-            conclude(&mut self.report, gateway.key(), verdict);
+            let conditions = conclude(&listeners);
+            *self.report.statuses.of(gateway.key()) =
+                Status { conditions, listeners, ..Status::default() };
         }
         self.warn_shared_slots();
     }
@@ -89,18 +96,18 @@ impl<'a> Checker<'a> {
         let same_host = |other: &&Placed<'_>| other.hostname() == place.hostname();
         let conflict = if slot.protocol != listener.protocol {
             let message = format!("port {} is both HTTP and HTTPS", listener.port);
-            Some((at("protocol"), message))
+            Some((at("protocol"), "ProtocolConflict", message))
         } else if let Some(other) = slot.listeners.iter().find(same_host) {
             let owner = format!("{} of {}", other.listener.name.0, other.gateway.key());
             let message =
                 format!("port {} already has this hostname: listener {owner}", listener.port);
             let part = if listener.hostname.is_some() { "hostname" } else { "name" };
-            Some((at(part), message))
+            Some((at(part), "HostnameConflict", message))
         } else {
             None
         };
-        if let Some((place, message)) = conflict {
-            verdict.conflict = Some(message.clone());
+        if let Some((place, reason, message)) = conflict {
+            verdict.conflict = Some((reason, message.clone()));
             self.report
                 .problems
                 .push(Problem::error("listener-conflict", &place, message).of(gateway.key()));
@@ -232,15 +239,48 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn conclude(report: &mut Report, key: &ResourceKey, verdict: Verdict) {
-    report.condition(key, "Accepted", Ok(()));
-    let unresolved = verdict.unresolved;
-    let programmed = match (&verdict.conflict, &unresolved) {
-        (Some(message), _) | (None, Some((_, message))) => Err(("Invalid", message.clone())),
-        (None, None) => Ok(()),
+/// A listener's status before any route has attached.
+fn status(listener: &Listener, verdict: Verdict) -> ListenerStatus {
+    let Verdict { unresolved, conflict } = verdict;
+    let programmed = match conflict.as_ref().or(unresolved.as_ref()) {
+        Some((_, message)) => Err(("Invalid", message.clone())),
+        None => Ok(()),
     };
-    report.condition(key, "ResolvedRefs", unresolved.map_or(Ok(()), Err));
-    report.condition(key, "Programmed", programmed);
+    let kinds = [HttpRoute::KIND, GrpcRoute::KIND].into_iter();
+    let supported = kinds.filter(|kind| listener.allowed_routes.takes(kind));
+    ListenerStatus {
+        name: listener.name.0.clone(),
+        supported_kinds: supported
+            .map(|kind| RouteGroupKind { group: GATEWAY_GROUP, kind })
+            .collect(),
+        attached_routes: 0,
+        conditions: vec![
+            Condition::of("Accepted", conflict.clone().map_or(Ok(()), Err)),
+            Condition::conflicted(conflict),
+            Condition::of("ResolvedRefs", unresolved.map_or(Ok(()), Err)),
+            Condition::of("Programmed", programmed),
+        ],
+    }
+}
+
+/// A Gateway is accepted as long as it is one; it is programmed if one of its listeners is.
+///
+/// # Source
+///
+/// Gateway API v1, `GatewayConditionAccepted` and `GatewayConditionProgrammed`.
+fn conclude(listeners: &[ListenerStatus]) -> Vec<Condition> {
+    let is_bad = |listener: &&ListenerStatus| listener.conditions.iter().any(Condition::is_bad);
+    let bad: Vec<&str> = listeners.iter().filter(is_bad).map(|one| one.name.as_str()).collect();
+    let mut accepted = Condition::of("Accepted", Ok(()));
+    if !bad.is_empty() {
+        accepted.reason = "ListenersNotValid";
+        accepted.message = format!("not valid: {}", bad.join(", "));
+    }
+    let programmed = match bad.len() == listeners.len() {
+        true => Err(("Invalid", "no listener can be used".to_owned())),
+        false => Ok(()),
+    };
+    vec![accepted, Condition::of("Programmed", programmed)]
 }
 
 /// Sorts names: exact ones, then wildcards from the longest suffix, then none.

@@ -1,6 +1,6 @@
 //! Routes: where they attach, and what their rules mean.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checker;
 use super::gateway::Placed;
@@ -10,13 +10,12 @@ use crate::nearest::nearest;
 use crate::problem::Problem;
 use crate::resource::gateway::{FromNamespaces, Gateway};
 use crate::resource::grpc_route::GrpcRoute;
+use crate::resource::namespace::Namespace;
 use crate::resource::route::{HttpRoute, ParentRef};
 use crate::resource::service::Service;
 use crate::resource::{Held, Kind as _};
 use crate::route::{TableBuilder, intersect};
-
-/// Why a route is not accepted by a parent, or not resolved.
-pub(super) type Refusal = (&'static str, String);
+use crate::status::{CONTROLLER_NAME, Condition, ParentStatus, Reference, Refusal};
 
 impl<'a> Checker<'a> {
     pub(super) fn routes(&mut self) {
@@ -30,38 +29,41 @@ impl<'a> Checker<'a> {
                 .zip(&route.spec.rules)
                 .map(|(index, rule)| self.rule(route, index, rule, &mut faults))
                 .collect();
-            let accepted = self.parents(route, &rules);
-            self.report.condition(route.key(), "Accepted", accepted);
             let resolved = faults.into_iter().next().map_or(Ok(()), Err);
-            self.report.condition(route.key(), "ResolvedRefs", resolved);
+            self.parents(route, &rules, &resolved);
         }
     }
 
-    /// Attaches a route to each of its parents; it is accepted if one of them takes it.
-    fn parents(&mut self, route: Held<'a, HttpRoute>, rules: &[Ready]) -> Result<(), Refusal> {
+    /// Attaches a route to each of its parents.
+    fn parents(
+        &mut self,
+        route: Held<'a, HttpRoute>,
+        rules: &[Ready],
+        resolved: &Result<(), Refusal>,
+    ) {
         let mut taken = BTreeSet::new();
-        let mut refusal = None;
         for (index, parent) in route.spec.parent_refs.iter().enumerate() {
-            let result = if parent.kind == "Service" {
+            let accepted = if parent.kind == "Service" {
                 self.service_parent(route, index, parent, rules)
             } else {
                 self.gateway_parent(route, index, parent, rules, &mut taken)
             };
-            match result {
-                Ok(()) => refusal = Some(Ok(())),
-                Err(reason) => refusal = refusal.or(Some(Err(reason))),
-            }
+            let conditions = vec![
+                Condition::of("Accepted", accepted),
+                Condition::of("ResolvedRefs", resolved.clone()),
+            ];
+            let parent_ref = reference(parent, route);
+            let controller_name = CONTROLLER_NAME;
+            let status = ParentStatus { parent_ref, controller_name, conditions };
+            self.report.statuses.of(route.key()).parents.push(status);
         }
-        refusal.unwrap_or_else(|| {
+        // Where something is wrong already, the parent may be in that.
+        if route.spec.parent_refs.is_empty() && !self.resources.refused.contains_key(route.key()) {
             let message = "the route has no parent: nothing reaches it";
-            // Where something is wrong already, the parent may be in that.
-            if !self.resources.refused.contains_key(route.key()) {
-                let problem = Problem::warning("no-parent", &route.at("metadata/name"), message);
-                let expected = "`parentRefs` with a Gateway or a Service";
-                self.report.problems.push(problem.expected(expected).of(route.key()));
-            }
-            Err(("NoMatchingParent", message.to_owned()))
-        })
+            let problem = Problem::warning("no-parent", &route.at("metadata/name"), message);
+            let expected = "`parentRefs` with a Gateway or a Service";
+            self.report.problems.push(problem.expected(expected).of(route.key()));
+        }
     }
 
     fn gateway_parent(
@@ -89,7 +91,8 @@ impl<'a> Checker<'a> {
         if wanted.is_empty() {
             return Err(self.no_listener(route, index, parent, gateway));
         }
-        let allowed: Vec<_> = wanted.into_iter().filter(|placed| allows(placed, route)).collect();
+        let allowed: Vec<_> =
+            wanted.into_iter().filter(|placed| self.allows(placed, route)).collect();
         if allowed.is_empty() {
             let message =
                 format!("no listener of {} allows this route (`allowedRoutes`)", gateway.key());
@@ -107,7 +110,11 @@ impl<'a> Checker<'a> {
                 conflict = Some(self.unattached(route, index, "RouteConflict", message));
                 continue;
             }
-            attached |= self.attach(route, &placed, rules, taken);
+            if self.attach(route, &placed, rules, taken) {
+                let listener = &placed.listener.name.0;
+                self.report.statuses.attached(placed.gateway.key(), listener);
+                attached = true;
+            }
         }
         if attached {
             return Ok(());
@@ -117,6 +124,24 @@ impl<'a> Checker<'a> {
         }
         let message = format!("no listener of {} has a hostname of this route", gateway.key());
         Err(self.unattached(route, index, "NoMatchingListenerHostname", message))
+    }
+
+    /// Whether a listener lets this route attach.
+    fn allows(&self, placed: &Placed<'_>, route: Held<'_, HttpRoute>) -> bool {
+        let allowed = &placed.listener.allowed_routes;
+        let from = match (allowed.namespaces.from, &allowed.namespaces.selector) {
+            (FromNamespaces::All, _) => true,
+            (FromNamespaces::Same, _) => placed.gateway.namespace() == route.namespace(),
+            (FromNamespaces::Selector, Some(selector)) => {
+                let name = route.namespace();
+                let known = self.resources.get::<Namespace>("default", name);
+                let unlabelled = BTreeMap::new();
+                let labels = known.as_ref().map_or(&unlabelled, |held| &held.resource.labels);
+                selector.selects(name, labels)
+            }
+            (FromNamespaces::Selector | FromNamespaces::None, _) => false,
+        };
+        from && allowed.takes(&route.key().kind)
     }
 
     fn attach(
@@ -332,6 +357,18 @@ impl<'a> Checker<'a> {
     }
 }
 
+fn reference(parent: &ParentRef, route: Held<'_, HttpRoute>) -> Reference {
+    let namespace = parent.namespace.as_ref().map_or(route.namespace(), |name| name.0.as_str());
+    Reference {
+        group: parent.group.clone(),
+        kind: parent.kind.clone(),
+        namespace: namespace.to_owned(),
+        name: parent.name.0.clone(),
+        section_name: parent.section_name.as_ref().map(|name| name.0.clone()),
+        port: parent.port,
+    }
+}
+
 /// The hosts of a route that a listener has; `None` = all of them.
 fn hosts_on<'a>(
     route: Held<'a, HttpRoute>,
@@ -349,19 +386,4 @@ fn hosts_on<'a>(
 fn selects(parent: &ParentRef, placed: &Placed<'_>) -> bool {
     parent.section_name.as_ref().is_none_or(|section| section.0 == placed.listener.name.0)
         && parent.port.is_none_or(|port| port == placed.listener.port)
-}
-
-/// Whether a listener lets this route attach.
-fn allows(placed: &Placed<'_>, route: Held<'_, HttpRoute>) -> bool {
-    let allowed = &placed.listener.allowed_routes;
-    let from = match allowed.namespaces.from {
-        FromNamespaces::All => true,
-        FromNamespaces::Same => placed.gateway.namespace() == route.namespace(),
-        FromNamespaces::None => false,
-    };
-    let group = |group: &Option<String>| {
-        group.as_deref().is_none_or(|group| group == "gateway.networking.k8s.io")
-    };
-    from && (allowed.kinds.is_empty()
-        || allowed.kinds.iter().any(|kind| kind.kind == route.key().kind && group(&kind.group)))
 }

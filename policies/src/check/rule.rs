@@ -6,7 +6,6 @@ use http::HeaderValue;
 
 use super::Checker;
 use super::grant::{Reference, permits};
-use super::route::Refusal;
 use crate::model::{
     Backend, BackendFault, FilterKey, HeaderEdits, Mirror, ResourceKey, Rule, ServicePortKey,
 };
@@ -24,6 +23,7 @@ use crate::resource::{Held, filter};
 use crate::route::{
     Allowed, Cors, Match, PathEdit, PathMatch, Redirect, Rewrite, Seniority, TextMatch,
 };
+use crate::status::Refusal;
 use crate::text::{Format, HeaderNameText, Parsed, RegexText};
 
 /// A rule with its matches, ready to be attached.

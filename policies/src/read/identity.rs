@@ -33,7 +33,6 @@ const SKIPPED: &[(&str, &[&str])] = &[
             "Endpoints",
             "Event",
             "LimitRange",
-            "Namespace",
             "Node",
             "PersistentVolume",
             "PersistentVolumeClaim",

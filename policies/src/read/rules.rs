@@ -11,7 +11,8 @@ use crate::model::ModuleSource;
 use crate::nearest::nearest;
 use crate::problem::Problem;
 use crate::resource::filter::{Filter, TargetRef};
-use crate::resource::gateway::{Gateway, ListenerProtocol};
+use crate::resource::gateway::{FromNamespaces, Gateway, ListenerProtocol, RouteNamespaces};
+use crate::resource::namespace::LabelOperator;
 use crate::resource::secret::{Secret, TLS_SECRET};
 use crate::resource::service::{AddressType, EndpointSlice, SERVICE_NAME_LABEL, Service};
 use crate::resource::wasm_plugin::{EnvSource, WasmPlugin};
@@ -45,7 +46,7 @@ pub(crate) fn inspect(resource: &mut Resource, wrong: &[Span], problems: &mut Ve
             resolve(&mut plugin.url.0, &origin.source.path);
             rules.wasm_plugin(plugin);
         }
-        Spec::ConfigMap(_) | Spec::ReferenceGrant(_) => {}
+        Spec::ConfigMap(_) | Spec::Namespace(_) | Spec::ReferenceGrant(_) => {}
     }
 }
 
@@ -81,6 +82,31 @@ impl Rules<'_> {
         self.problems.push(Problem { expected: expected.map(str::to_owned), ..problem });
     }
 
+    fn allowed_namespaces(&mut self, namespaces: &RouteNamespaces, listener: &str) {
+        let at = format!("{listener}/allowedRoutes/namespaces");
+        let is_selector = namespaces.from == FromNamespaces::Selector;
+        if is_selector != namespaces.selector.is_some() {
+            let message = match is_selector {
+                true => "`from: Selector` needs a `selector`",
+                false => "a `selector` counts only with `from: Selector`",
+            };
+            let part = if is_selector { "from" } else { "selector" };
+            self.error("selector", &format!("{at}/{part}"), message, None);
+        }
+        let expressions = namespaces.selector.iter().flat_map(|one| &one.match_expressions);
+        for (index, one) in expressions.enumerate() {
+            let wants = matches!(one.operator, LabelOperator::In | LabelOperator::NotIn);
+            if wants == one.values.is_empty() {
+                let message = match wants {
+                    true => "`In` and `NotIn` need `values`",
+                    false => "`Exists` and `DoesNotExist` have no `values`",
+                };
+                let at = format!("{at}/selector/matchExpressions/{index}/operator");
+                self.error("selector", &at, message, None);
+            }
+        }
+    }
+
     fn gateway(&mut self, gateway: &Gateway) {
         let mut names = BTreeSet::new();
         for (index, listener) in gateway.listeners.iter().enumerate() {
@@ -109,6 +135,7 @@ impl Rules<'_> {
                 }
                 _ => {}
             }
+            self.allowed_namespaces(&listener.allowed_routes.namespaces, &at);
             for (index, secret) in
                 listener.tls.iter().flat_map(|tls| &tls.certificate_refs).enumerate()
             {

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::resource::namespace::LabelSelector;
+use crate::status::GATEWAY_GROUP;
 use crate::text::{HostnameText, ObjectName, Parsed};
 
 /// Listeners on which traffic enters.
@@ -110,20 +112,21 @@ pub(crate) struct AllowedRoutes {
 
 /// From which namespaces routes may attach.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[schemars(extend("x-unsupported" = ["selector"]))]
 pub(crate) struct RouteNamespaces {
-    /// `Same`, `All` or `None`.
+    /// `Same`, `All`, `Selector` or `None`.
     #[serde(default)]
     pub from: FromNamespaces,
+    /// With `Selector`: which namespaces, by their labels.
+    pub selector: Option<LabelSelector>,
 }
 
 /// From which namespaces routes may attach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[schemars(extend("x-unsupported" = ["Selector"]))]
 pub(crate) enum FromNamespaces {
     All,
     #[default]
     Same,
+    Selector,
     None,
 }
 
@@ -134,4 +137,12 @@ pub(crate) struct RouteKind {
     pub group: Option<String>,
     /// `HTTPRoute` or `GRPCRoute`.
     pub kind: String,
+}
+
+impl AllowedRoutes {
+    /// Whether routes of a kind may attach.
+    pub(crate) fn takes(&self, kind: &str) -> bool {
+        let group = |group: &Option<String>| group.as_deref().is_none_or(|at| at == GATEWAY_GROUP);
+        self.kinds.is_empty() || self.kinds.iter().any(|one| one.kind == kind && group(&one.group))
+    }
 }

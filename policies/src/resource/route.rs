@@ -60,7 +60,7 @@ pub(crate) struct ParentRef {
 }
 
 fn gateway_group() -> String {
-    "gateway.networking.k8s.io".to_owned()
+    crate::status::GATEWAY_GROUP.to_owned()
 }
 
 fn gateway_kind() -> String {

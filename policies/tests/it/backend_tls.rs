@@ -54,10 +54,11 @@ fn covers(checked: &Checked) -> BTreeMap<String, Option<Result<String, String>>>
         .collect()
 }
 
-fn reason(checked: &Checked, policy: &str, condition: &str) -> String {
-    let mut conditions = checked.model.conditions.iter();
-    let (_, found) = conditions.find(|(key, _)| key.name == policy).unwrap();
-    found.iter().find(|found| found.kind == condition).unwrap().reason.clone()
+fn reason(checked: &Checked, policy: &str, condition: &str) -> &'static str {
+    let mut statuses = checked.model.statuses.iter();
+    let (_, status) = statuses.find(|(key, _)| key.name == policy).unwrap();
+    let mut conditions = status.ancestors[0].conditions.iter();
+    conditions.find(|found| found.kind == condition).unwrap().reason
 }
 
 #[test]

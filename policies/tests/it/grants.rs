@@ -35,9 +35,13 @@ fn target(checked: &Checked) -> Result<String, BackendFault> {
     rule.backends[0].target.as_ref().map(ToString::to_string).map_err(|fault| *fault)
 }
 
-fn condition(checked: &Checked, kind: &str, condition: &str) -> String {
-    let (_, found) = checked.model.conditions.iter().find(|(key, _)| key.kind == kind).unwrap();
-    found.iter().find(|found| found.kind == condition).unwrap().reason.clone()
+/// The reason of a condition of the first listener or parent.
+fn condition(checked: &Checked, kind: &str, condition: &str) -> &'static str {
+    let (_, status) = checked.model.statuses.iter().find(|(key, _)| key.kind == kind).unwrap();
+    let listeners = status.listeners.iter().map(|listener| &listener.conditions);
+    let mut conditions =
+        listeners.chain(status.parents.iter().map(|parent| &parent.conditions)).flatten();
+    conditions.find(|found| found.kind == condition).unwrap().reason
 }
 
 #[test]

@@ -12,4 +12,5 @@ mod port_table;
 mod robustness;
 mod routing;
 mod schema;
+mod statuses;
 mod support;

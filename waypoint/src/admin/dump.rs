@@ -8,16 +8,16 @@ use crate::metrics::FilterSample;
 use crate::snapshot::{FilterSlot, ServedEntrance, Snapshot};
 use crate::upstream::Upstreams;
 
-/// The last build and the resources' conditions.
+/// The last build and the resources' statuses.
 pub(super) fn config(admin: &Admin) -> Value {
     let snapshot = admin.current.load();
-    let conditions: Vec<Value> = snapshot
+    let statuses: Vec<Value> = snapshot
         .model
-        .conditions
+        .statuses
         .iter()
-        .map(|(resource, conditions)| json!({"resource": resource, "conditions": conditions}))
+        .map(|(resource, status)| json!({"resource": resource, "status": status}))
         .collect();
-    json!({ "lastReload": *admin.status.read(), "conditions": conditions })
+    json!({ "lastReload": *admin.status.read(), "statuses": statuses })
 }
 
 /// What is served.

@@ -66,6 +66,10 @@ async fn the_dumps_show_what_is_served_and_never_a_configuration() {
     assert!(filter["memoryBytes"].as_u64() > Some(0), "{filter:#}");
     let config = waypoint.page("/config").await;
     assert_eq!(config["lastReload"]["result"], "applied");
+    let statuses = config["statuses"].as_array().expect("a list");
+    let gateway = statuses.iter().find(|one| one["resource"]["kind"] == "Gateway");
+    let listener = &gateway.expect("the Gateway's")["status"]["listeners"][0];
+    assert_eq!(listener["attachedRoutes"], 1, "{listener:#}");
 }
 
 #[tokio::test]
