@@ -13,6 +13,8 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// How long a process may take to listen.
 const START_MAX: Duration = Duration::from_secs(60);
+/// What the origin answers `/big` with.
+const BIG_BYTES: usize = 1 << 20;
 /// Clock ticks of `/proc/PID/stat` in a second: `USER_HZ`, 100 on every Linux.
 const TICKS: u32 = 100;
 
@@ -70,8 +72,9 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Answers 200 with two bytes: `/orders` at once, `/upload` when it has read the body. (nginx
     /// reads a body before it passes a request on, here to itself; `return` does not wait for it.)
+    /// `/big` has [`BIG_BYTES`]; any other path is as `/orders`.
     pub(crate) fn origin() -> Result<Self> {
-        let locations = "location /orders { return 200 'ok'; } \
+        let locations = "location / { return 200 'ok'; } location /big { root {root}; } \
                          location /upload { proxy_pass http://itself; proxy_http_version 1.1; \
                          proxy_set_header Connection ''; }";
         let http = "upstream itself { server unix:{root}/itself; keepalive 128; } \
@@ -91,7 +94,9 @@ impl Nginx {
         let dir = tempfile::tempdir()?;
         let port = free_port()?;
         let root = dir.path().display();
-        let http = http.replace("{root}", &root.to_string());
+        std::fs::write(dir.path().join("big"), vec![b'x'; BIG_BYTES])?;
+        let [http, location] =
+            [http, location].map(|text| text.replace("{root}", &root.to_string()));
         let config = format!(
             "worker_processes 2; daemon off; pid {root}/pid; error_log {root}/error.log;
 events {{ worker_connections 1024; }}

@@ -5,8 +5,13 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-/// A Gateway that sends everything to the origin, without filters.
-pub(crate) fn plain(origin: u16) -> String {
+/// Rules of one HTTPRoute.
+const RULES_OF_A_ROUTE: usize = 10;
+/// Hosts that the routes take turns with.
+const HOSTS: usize = 100;
+
+/// A Gateway and the origin behind it, without a route between them.
+fn ends(origin: u16) -> String {
     format!(
         "
 apiVersion: gateway.networking.k8s.io/v1
@@ -15,13 +20,6 @@ metadata: {{name: web}}
 spec:
   gatewayClassName: waypoint
   listeners: [{{name: http, port: 8080, protocol: HTTP}}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: all}}
-spec:
-  parentRefs: [{{name: web}}]
-  rules: [{{backendRefs: [{{name: origin, port: 80}}]}}]
 ---
 apiVersion: v1
 kind: Service
@@ -36,6 +34,55 @@ ports: [{{name: http, port: {origin}}}]
 endpoints: [{{addresses: [127.0.0.1]}}]
 "
     )
+}
+
+/// An HTTPRoute to the origin; `more` goes before its rules.
+fn route(name: &str, more: &str, rules: &str) -> String {
+    format!(
+        "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}}}
+spec:
+  parentRefs: [{{name: web}}]
+  {more}
+  rules: [{rules}]
+"
+    )
+}
+
+/// A Gateway that sends everything to the origin, without filters.
+pub(crate) fn plain(origin: u16) -> String {
+    ends(origin) + &route("all", "", "{backendRefs: [{name: origin, port: 80}]}")
+}
+
+/// So many rules, each for a host and a path of its own.
+pub(crate) fn routed(origin: u16, rules: usize) -> String {
+    let routes = (0..rules).step_by(RULES_OF_A_ROUTE).map(|first| {
+        let rule = |number: usize| {
+            let backend = "backendRefs: [{name: origin, port: 80}]";
+            format!("{{matches: [{{path: {{value: /{number}}}}}], {backend}}}")
+        };
+        let rules: Vec<String> = (first..first + RULES_OF_A_ROUTE).map(rule).collect();
+        let host = format!("hostnames: [h{}.test]", first / RULES_OF_A_ROUTE % HOSTS);
+        route(&format!("r{first}"), &host, &rules.join(", "))
+    });
+    ends(origin) + &routes.collect::<String>()
+}
+
+/// A wrk script that asks for one of so many rules, another each time.
+pub(crate) fn routed_script(rules: usize) -> std::io::Result<NamedTempFile> {
+    let mut file = NamedTempFile::with_suffix(".lua")?;
+    write!(
+        file,
+        "request = function()\n\
+         local rule = math.random({rules}) - 1\n\
+         local host = math.floor(rule / {RULES_OF_A_ROUTE}) % {HOSTS}\n\
+         return wrk.format('GET', '/' .. rule, {{host = 'h' .. host .. '.test'}})\n\
+         end\n"
+    )?;
+    Ok(file)
 }
 
 /// The same with the three bundled filters: a token checked, the body's route, personal data out.

@@ -172,12 +172,17 @@ impl Wire {
     ) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {
         loop {
             if let Some(frame) = self.next_frame()? {
+                self.rest();
                 return Poll::Ready(Some(Ok(frame)));
             }
             if self.is_ended() {
                 return Poll::Ready(None);
             }
-            match ready!(poll_fill(&mut self.channel, &mut self.buffer, cx, BODY_READ_BYTES)) {
+            let filled = poll_fill(&mut self.channel, &mut self.buffer, cx, BODY_READ_BYTES);
+            if filled.is_pending() {
+                self.rest();
+            }
+            match ready!(filled) {
                 Ok(0) if matches!(self.incoming, Incoming::UntilClose) => {
                     self.incoming = Incoming::Ended;
                 }
@@ -185,6 +190,14 @@ impl Wire {
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Some(Err(WireError::Io(error)))),
             }
+        }
+    }
+
+    /// Gives back the buffer's memory where nothing is in it: an answer may take its time, and so
+    /// may its reader.
+    fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
         }
     }
 

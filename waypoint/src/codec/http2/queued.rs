@@ -36,6 +36,25 @@ impl Queued {
         self.freed.notified()
     }
 
+    /// Takes `wanted` bytes of room for a stream, or all that there is at most; `None` where less
+    /// is left.
+    pub(super) fn take_whole(&self, stream: u32, wanted: usize) -> Option<usize> {
+        let mut state = self.state.lock();
+        let wanted = wanted.min(self.bytes_max);
+        (wanted <= self.bytes_max - state.bytes).then(|| {
+            state.bytes += wanted;
+            *state.streams.entry(stream).or_default() += wanted;
+            wanted
+        })
+    }
+
+    /// Gives back room that was not needed.
+    pub(super) fn give(&self, stream: u32, bytes: usize) {
+        if 0 < bytes {
+            self.gone(stream, Some(bytes));
+        }
+    }
+
     /// Takes up to `wanted` bytes of room for a stream: none where none is left.
     pub(super) fn take(&self, stream: u32, wanted: usize) -> usize {
         let mut state = self.state.lock();

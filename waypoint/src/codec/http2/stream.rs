@@ -3,7 +3,8 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    task::{Poll, ready},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -28,6 +29,9 @@ use crate::codec::{
 /// What one piece of an answer asks of the client's window at a time, in bytes. It keeps one stream
 /// from taking the connection's window to itself.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// The room that a stream takes before it reads on, in bytes: what is read at a time.
+const AHEAD_BYTES: usize = 16 * 1024;
 
 /// Why an answer ended before its end.
 pub(super) enum CutShort {
@@ -214,6 +218,8 @@ pub(super) struct Answer<'a, J> {
     stall: Stall,
     connection: &'a Connection<J>,
     queued: &'a Queued,
+    /// The room that has been taken for what is not sent yet, in bytes.
+    ahead: usize,
 }
 
 // === impl Answer ===
@@ -226,7 +232,8 @@ impl<'a, J> Answer<'a, J> {
         queued: &'a Queued,
     ) -> Self {
         let id = stream.stream_id().as_u32();
-        Self { stream, id, remainder: sending.remainder(), stall: Stall::new(), connection, queued }
+        let (remainder, stall) = (sending.remainder(), Stall::new());
+        Self { stream, id, remainder, stall, connection, queued, ahead: 0 }
     }
 
     /// Tells the client of a failure, and gives back what the stream has queued.
@@ -253,6 +260,7 @@ impl<'a, J> Answer<'a, J> {
                     }
                 }
                 Err(frame) => {
+                    self.give_ahead();
                     self.remainder.end()?;
                     let mut trailers = frame.into_trailers().unwrap_or_default();
                     hygiene::remove_forbidden_trailers(&mut trailers);
@@ -260,35 +268,80 @@ impl<'a, J> Answer<'a, J> {
                 }
             }
         }
+        self.give_ahead();
         self.remainder.end()?;
         Ok(self.stream.send_data(Bytes::new(), true)?)
     }
 
-    /// The next frame of the body, unless the client resets the stream first.
+    /// The next frame of the body, unless the client resets the stream first. What the client does
+    /// not take stays with the endpoint: nothing is read for which there is no room.
+    ///
+    /// A full connection holds back everything; a stream's closed window only what is sure to be
+    /// data, for the end of a body and its trailers need no window.
     async fn next_frame(&mut self, body: &mut Body) -> Result<Option<Frame<Bytes>>, CutShort> {
+        if 0 < body.size_hint().lower() {
+            self.stream.reserve_capacity(1);
+            self.capacity().await?;
+        }
+        let limit = self.connection.limits.write_stall;
         let mut body = pin!(body);
-        let stream = &mut self.stream;
-        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => stream.poll_reset(cx).map(|_| Err(CutShort::Gone)),
-        })
-        .await?;
-        frame.transpose().map_err(|_| CutShort::Reset(Reason::INTERNAL_ERROR))
+        let Self { stream, stall, queued, id, ahead, .. } = self;
+        loop {
+            let mut freed = pin!(queued.freed());
+            // Registered before the look, so that no room given back falls between the two.
+            freed.as_mut().enable();
+            let polled = poll_fn(|cx| {
+                let Some(room) = queued.take_whole(*id, AHEAD_BYTES) else {
+                    return match freed.as_mut().poll(cx) {
+                        Poll::Ready(()) => Poll::Ready(Ok(None)),
+                        Poll::Pending => poll_cut(stream, stall, cx, limit).map(Err),
+                    };
+                };
+                stall.progress();
+                match body.as_mut().poll_frame(cx) {
+                    Poll::Ready(frame) => {
+                        *ahead = room;
+                        Poll::Ready(Ok(Some(frame)))
+                    }
+                    Poll::Pending => {
+                        queued.give(*id, room);
+                        stream.poll_reset(cx).map(|_| Err(CutShort::Gone))
+                    }
+                }
+            });
+            if let Some(frame) = polled.await? {
+                return frame.transpose().map_err(|_| CutShort::Reset(Reason::INTERNAL_ERROR));
+            }
+        }
+    }
+
+    /// Gives back the room that what was read has not needed.
+    fn give_ahead(&mut self) {
+        self.queued.give(self.id, std::mem::take(&mut self.ahead));
     }
 
     /// Sends as the client's window, and the bounds on what the stream and the connection may queue,
     /// allow.
     pub(super) async fn send_data(&mut self, mut data: Bytes, ends: bool) -> Result<(), CutShort> {
         if data.is_empty() {
+            self.give_ahead();
             return if ends { Ok(self.stream.send_data(data, true)?) } else { Ok(()) };
         }
         while !data.is_empty() {
             self.stream.reserve_capacity(data.len().min(PIECE_BYTES_MAX));
-            let capacity = self.capacity().await?;
-            let room = self.room(capacity.min(data.len())).await?;
+            if self.stream.capacity() == 0 {
+                self.give_ahead(); // A stream whose client reads nothing of it is in nobody's way.
+            }
+            let wanted = self.capacity().await?.min(data.len());
+            let room = match self.ahead.min(wanted) {
+                0 => self.room(wanted).await?,
+                ahead => ahead,
+            };
+            self.ahead = self.ahead.saturating_sub(room);
             let piece = data.split_to(room);
             self.stream.send_data(piece, ends && data.is_empty())?;
         }
+        self.give_ahead();
         Ok(())
     }
 
@@ -328,17 +381,24 @@ impl<'a, J> Answer<'a, J> {
                 stall.progress();
                 return Ok(room);
             }
-            poll_fn(|cx| {
-                if freed.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ok(()));
-                }
-                if stream.poll_reset(cx).is_ready() {
-                    return Poll::Ready(Err(CutShort::Gone));
-                }
-                ready!(stall.poll_expired(cx, limit));
-                Poll::Ready(Err(CutShort::Reset(Reason::CANCEL)))
+            poll_fn(|cx| match freed.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Ok(())),
+                Poll::Pending => poll_cut(stream, stall, cx, limit).map(Err),
             })
             .await?;
         }
     }
+}
+
+/// Ready when a stream that waits must wait no more: its client has reset it, or stalls.
+fn poll_cut(
+    stream: &mut SendStream<Bytes>,
+    stall: &mut Stall,
+    cx: &mut Context<'_>,
+    limit: Duration,
+) -> Poll<CutShort> {
+    if stream.poll_reset(cx).is_ready() {
+        return Poll::Ready(CutShort::Gone);
+    }
+    stall.poll_expired(cx, limit).map(|()| CutShort::Reset(Reason::CANCEL))
 }
