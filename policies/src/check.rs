@@ -4,6 +4,7 @@
 //! is a problem, a condition, or both.
 
 mod backend_tls;
+mod clients;
 mod filter;
 mod gateway;
 mod grant;
@@ -130,6 +131,21 @@ impl Report {
             Err((reason, message)) => (false, reason.to_owned(), message),
         };
         let condition = Condition { kind, status, reason, message };
+        self.conditions.entry(key.clone()).or_default().push(condition);
+    }
+
+    /// Tells that clients without a right certificate are served.
+    ///
+    /// # Source
+    ///
+    /// Gateway API v1, `GatewayConditionInsecureFrontendValidationMode`.
+    fn insecure_validation(&mut self, key: &ResourceKey) {
+        let condition = Condition {
+            kind: "InsecureFrontendValidationMode",
+            status: true,
+            reason: "ConfigurationChanged".to_owned(),
+            message: "AllowInsecureFallback serves clients without a right certificate".to_owned(),
+        };
         self.conditions.entry(key.clone()).or_default().push(condition);
     }
 }

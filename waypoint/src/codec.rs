@@ -47,6 +47,7 @@ pub use self::{
     sending::Sending,
 };
 use crate::drain::{Closing, Tasks, unless};
+use crate::identity::PeerCertificate;
 
 /// What HTTP/2 clients send first (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -110,6 +111,16 @@ impl ConnectionInfo {
             .expect("an IP address is a valid header value");
         Self { peer, peer_value, local, entrance, tls, id }
     }
+
+    /// The client's certificate, once it was verified.
+    pub fn certificate(&self) -> Option<&PeerCertificate> {
+        self.tls.as_ref()?.peer.as_deref()
+    }
+
+    /// The client's verified name.
+    pub fn principal(&self) -> Option<&Arc<str>> {
+        self.certificate()?.principal.as_ref()
+    }
 }
 
 /// What the TLS handshake settled.
@@ -120,6 +131,8 @@ pub struct TlsInfo {
     pub alpn: Option<Alpn>,
     /// As OpenTelemetry writes it: `1.2` or `1.3`.
     pub version: &'static str,
+    /// The client's certificate, once it was verified.
+    pub peer: Option<Arc<PeerCertificate>>,
 }
 
 /// The protocols that a client can settle on.

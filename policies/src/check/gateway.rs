@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::clients::Clients;
 use super::grant::{Reference, permits};
 use super::{Checker, Report};
 use crate::model::{Certificate, Hostname, ResourceKey, Tls};
@@ -47,9 +48,13 @@ impl Placed<'_> {
 
 /// How a Gateway fared.
 #[derive(Default)]
-struct Verdict {
-    unresolved: Option<(&'static str, String)>,
-    conflict: Option<String>,
+pub(super) struct Verdict {
+    pub unresolved: Option<(&'static str, String)>,
+    pub conflict: Option<String>,
+    /// No client certificate can be right.
+    pub trusts_nobody: Option<String>,
+    /// Clients without a right certificate are served, too.
+    pub insecure: bool,
 }
 
 impl<'a> Checker<'a> {
@@ -59,8 +64,9 @@ impl<'a> Checker<'a> {
         gateways.sort_by_key(|held| (&held.resource.created, held.resource.order));
         for gateway in gateways {
             let mut verdict = Verdict::default();
+            let clients = self.clients(gateway, &mut verdict);
             for (index, listener) in gateway.spec.listeners.iter().enumerate() {
-                self.listener(gateway, index, listener, &mut verdict);
+                self.listener(gateway, index, listener, &clients, &mut verdict);
             }
             conclude(&mut self.report, gateway.key(), verdict);
         }
@@ -72,17 +78,21 @@ impl<'a> Checker<'a> {
         gateway: Held<'a, Gateway>,
         index: usize,
         listener: &'a Listener,
+        clients: &Clients,
         verdict: &mut Verdict,
     ) {
         let at = |part: &str| gateway.at(&format!("spec/listeners/{index}/{part}"));
         let place = Placed { gateway, listener };
+        let https = listener.protocol == ListenerProtocol::Https;
+        let clients = clients.of_port(listener.port).filter(|_| https);
         let slot = self
             .slots
             .entry((gateway.namespace().to_owned(), listener.port))
             .or_insert_with(|| Slot {
                 protocol: listener.protocol,
                 listeners: Vec::new(),
-                tls: None,
+                // An entrance without a certificate stays HTTPS: its handshakes fail.
+                tls: https.then(|| Tls { clients: clients.cloned(), ..Tls::default() }),
                 table: TableBuilder::default(),
                 held: Vec::new(),
             });
@@ -90,6 +100,14 @@ impl<'a> Checker<'a> {
         let conflict = if slot.protocol != listener.protocol {
             let message = format!("port {} is both HTTP and HTTPS", listener.port);
             Some((at("protocol"), message))
+        } else if slot.tls.as_ref().and_then(|tls| tls.clients.as_ref()) != clients {
+            let owner = slot.listeners.first().map(|placed| placed.gateway.key().to_string());
+            let owner = owner.unwrap_or_default();
+            let message = format!(
+                "port {} asks other certificates of clients, or none: {owner}",
+                listener.port
+            );
+            Some((at("port"), message))
         } else if let Some(other) = slot.listeners.iter().find(same_host) {
             let owner = format!("{} of {}", other.listener.name.0, other.gateway.key());
             let message =
@@ -108,12 +126,10 @@ impl<'a> Checker<'a> {
         }
         slot.listeners.push(place);
         slot.table.listener(place.hostname());
-        if listener.protocol == ListenerProtocol::Https {
+        if https {
             let certificate = self.certificate(gateway, index, listener, verdict);
             let name = (gateway.namespace().to_owned(), listener.port);
-            if let Some(slot) = self.slots.get_mut(&name) {
-                // An entrance without a certificate stays HTTPS: its handshakes fail.
-                let tls = slot.tls.get_or_insert_default();
+            if let Some(tls) = self.slots.get_mut(&name).and_then(|slot| slot.tls.as_mut()) {
                 tls.certificates.extend(
                     certificate.map(|certificate| (place.hostname().cloned(), certificate)),
                 );
@@ -233,7 +249,11 @@ impl<'a> Checker<'a> {
 }
 
 fn conclude(report: &mut Report, key: &ResourceKey, verdict: Verdict) {
-    report.condition(key, "Accepted", Ok(()));
+    let accepted = verdict.trusts_nobody.map_or(Ok(()), |why| Err(("NoValidCACertificate", why)));
+    report.condition(key, "Accepted", accepted);
+    if verdict.insecure {
+        report.insecure_validation(key);
+    }
     let unresolved = verdict.unresolved;
     let programmed = match (&verdict.conflict, &unresolved) {
         (Some(message), _) | (None, Some((_, message))) => Err(("Invalid", message.clone())),

@@ -26,7 +26,7 @@ use tokio::{
 use super::{Body, BodyError, CodecLimits, ConnectionInfo, Interim, Journey, Refusal};
 use crate::{
     drain::{Closing, Drain, Tasks},
-    listener::{Entrance, HandshakeFailure, Listener},
+    listener::{Entrance, HandshakeFailure, Listener, TlsSource, TlsTerms},
 };
 
 /// Longer than any test takes: what does not come by then never does.
@@ -94,7 +94,9 @@ impl Rig {
         let (failed, failures) = mpsc::unbounded_channel();
         let entrance = Entrance {
             name: "test".into(),
-            tls: setup.tls,
+            tls: setup.tls.map(|resolver| {
+                Arc::new(Arc::new(TlsTerms::new(resolver, None))) as Arc<dyn TlsSource>
+            }),
             limits: setup.limits,
             handshake_timeout: setup.handshake_timeout,
             connections: Arc::new(Semaphore::new(setup.connections)),

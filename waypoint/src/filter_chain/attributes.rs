@@ -55,9 +55,22 @@ impl StreamFacts {
             ["connection", "id"] | ["connection_id"] => {
                 Some(self.connection.id.to_le_bytes().to_vec())
             }
-            ["connection", "mtls"] => Some(vec![0]),
+            ["connection", "mtls"] => Some(vec![u8::from(self.connection.certificate().is_some())]),
             ["connection", "requested_server_name"] => text(tls?.sni.as_deref()?),
-            ["connection", "tls_version"] => text(tls?.version),
+            ["connection", "tls_version"] => text(&format!("TLSv{}", tls?.version)),
+            ["connection", fact] => self.certificate_attribute(fact),
+            _ => None,
+        }
+    }
+
+    /// Of a certificate that was verified; of another one nothing is said.
+    fn certificate_attribute(&self, fact: &str) -> Option<Vec<u8>> {
+        let peer = self.connection.certificate()?;
+        match fact {
+            "subject_peer_certificate" => text(&peer.subject),
+            "uri_san_peer_certificate" => text(peer.uri_san.as_deref()?),
+            "dns_san_peer_certificate" => text(peer.dns_san.as_deref()?),
+            "sha256_peer_certificate_digest" => text(&peer.sha256),
             _ => None,
         }
     }

@@ -35,6 +35,7 @@ mod reload;
 mod takeover;
 
 mod bodies;
+mod client_certificates;
 mod ejection;
 mod grpc;
 mod grpc_route;
