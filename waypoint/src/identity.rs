@@ -38,7 +38,8 @@ const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert
 pub struct TrustedHops(pub Vec<IpNet>);
 
 impl TrustedHops {
-    fn contains(&self, address: IpAddr) -> bool {
+    /// Whether an address is in one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }

@@ -33,6 +33,7 @@ pub use self::{
 use crate::{
     codec::{self, CodecLimits, ConnectionInfo, Io, Journey, Socket},
     drain::{Closing, Tasks, unless},
+    overload::Clients,
 };
 
 #[cfg(test)]
@@ -80,6 +81,8 @@ pub struct Entrance {
     /// How many connections may be open. Listeners that share it share the bound. When none is
     /// left, accepting waits.
     pub connections: Arc<Semaphore>,
+    /// Who counts the connections and requests of each client. Past its bound a connection is closed.
+    pub clients: Arc<Clients>,
     /// Told of each handshake that failed, for the metric.
     pub handshake_failed: Arc<dyn Fn(HandshakeFailure, SocketAddr) + Send + Sync>,
 }
@@ -201,9 +204,14 @@ impl Accepted {
         let Ok((peer, local)) = prepare(&stream) else {
             return; // The client is gone already.
         };
+        let Some(client) = entrance.clients.connect(peer.ip()) else {
+            return; // Before a byte is read.
+        };
+        let client = Arc::new(client);
         let socket = Socket::new(stream);
         let Some(source) = &entrance.tls else {
-            let info = ConnectionInfo::new(peer, local, entrance.name, None);
+            let mut info = ConnectionInfo::new(peer, local, entrance.name, None);
+            info.client = Some(client);
             let (io, info) = (Io::Plain(socket), Arc::new(info));
             codec::serve(io, info, &entrance.limits, journey, closing, &tasks).await;
             return drop(slot);
@@ -215,7 +223,9 @@ impl Accepted {
             Err(failure) => return (entrance.handshake_failed)(failure, peer),
         };
         let bond = Bond { source: Arc::clone(source), terms, peer: info.peer.clone() };
-        let info = ConnectionInfo::new(peer, local, entrance.name, Some(info));
+        let mut info = ConnectionInfo::new(peer, local, entrance.name, Some(info));
+        let named = info.principal().and_then(|principal| entrance.clients.named(principal));
+        info.client = Some(named.map_or_else(|| Arc::clone(&client), Arc::new));
         let (io, info, closing) = (Io::Tls(Box::new(stream)), Arc::new(info), closing.child());
         let hold = Box::pin(bond.hold(closing.clone()));
         let serving =
@@ -226,6 +236,7 @@ impl Accepted {
             std::future::pending().await
         };
         unless(ended, serving).await;
+        drop(client);
         drop(slot);
     }
 }

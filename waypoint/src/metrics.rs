@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 use waypoint_policies::ServicePortKey;
 
 use crate::access_log::Record;
+use crate::overload;
 use crate::upstream::Upstreams;
 
 pub use filters::{FilterSample, FilterSource};
@@ -45,6 +46,10 @@ pub struct Metrics {
     handshakes: Family<[(&'static str, &'static str); 1], Counter>,
     /// Connections that are open.
     pub connections: Gauge,
+    /// Requests that run.
+    pub running: Gauge,
+    /// How often a bound on clients was met, by its name.
+    pub over_bounds: overload::Refused,
     /// Access log lines that found the buffer full.
     pub log_shed: Counter,
     /// Reloads by result: `applied`, `refused`, `unchanged`.
@@ -174,6 +179,8 @@ impl Metrics {
             mirrored: Family::default(),
             handshakes: Family::default(),
             connections: Gauge::default(),
+            running: Gauge::default(),
+            over_bounds: Family::default(),
             log_shed: Counter::default(),
             reloads: Family::default(),
             snapshot: Gauge::default(),
@@ -207,6 +214,12 @@ impl Metrics {
             "waypoint_downstream_connections",
             "Downstream connections that are open",
             m.connections.clone(),
+        );
+        registry.register("waypoint_downstream_requests", "Requests that run", m.running.clone());
+        registry.register(
+            "waypoint_limited",
+            "Connections and requests refused for a bound on clients, by its name",
+            m.over_bounds.clone(),
         );
         registry.register(
             "waypoint_access_log_shed",

@@ -20,6 +20,7 @@ use crate::drain::{Closing, Tasks};
 use crate::journey::Journey;
 use crate::listener::{self, HandshakeLog, Listener, TlsSource};
 use crate::metrics::Metrics;
+use crate::overload::Clients;
 use crate::resources::Listeners;
 use crate::snapshot::{Current, Snapshot, SnapshotTls};
 
@@ -35,6 +36,7 @@ pub(super) struct Sockets {
     pub(super) journey: Journey,
     pub(super) limits: CodecLimits,
     pub(super) slots: Arc<Semaphore>,
+    pub(super) clients: Arc<Clients>,
     pub(super) closing: Closing,
     pub(super) tasks: Tasks,
     pub(super) addresses: Arc<Addresses>,
@@ -139,6 +141,7 @@ impl Sockets {
             limits: self.limits,
             handshake_timeout: listener::Entrance::HANDSHAKE_TIMEOUT,
             connections: Arc::clone(&self.slots),
+            clients: Arc::clone(&self.clients),
             handshake_failed: Arc::new(move |failure, peer| {
                 metrics.handshake_failed(failure.reason());
                 log.failed(&named, failure, peer);

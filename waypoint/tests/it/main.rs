@@ -20,6 +20,7 @@ mod callout;
 mod envoy;
 mod hostile;
 mod limits;
+mod overload;
 mod policies;
 mod records;
 mod uploads;
