@@ -4,6 +4,7 @@
 //! is a problem, a condition, or both.
 
 mod backend_tls;
+mod clients;
 mod filter;
 mod gateway;
 mod grant;

@@ -3,6 +3,8 @@
 //! A [`Model`] is a value: it is built once by [`crate::check`], never changed, and shared by every
 //! request of a snapshot. Nothing in it refers to a socket, a clock or a runtime.
 
+mod clients;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+
+pub use clients::{ClientAuthority, ClientValidation, ValidationMode};
 
 use crate::route::{Cors, Redirect, Rewrite, RouteTable};
 use crate::status::Status;
@@ -79,6 +83,8 @@ pub enum EntranceKind {
 pub struct Tls {
     /// Each listener's hostname (`None` = any) with its certificate.
     pub certificates: Vec<(Option<Hostname>, Certificate)>,
+    /// What is asked of clients; `None` = no certificate.
+    pub clients: Option<ClientValidation>,
 }
 
 /// One certificate chain with its key, both PEM, as the Secret (`kubernetes.io/tls`) holds them.

@@ -26,6 +26,7 @@ use crate::codec::{ConnectionInfo, Refusal};
 use crate::error::Outcome;
 use crate::filter_chain::Interruption;
 use crate::metrics::Metrics;
+use crate::overload::Running;
 use crate::trace::TraceIds;
 
 pub use line::{Format, timestamp};
@@ -101,6 +102,9 @@ pub struct Record {
     pub(crate) upstream: Option<SocketAddr>,
     pub(crate) attempts: u32,
     pub(crate) upstream_time: Option<Duration>,
+    /// The request's places among those that run: it runs as long as it is not recorded.
+    #[allow(dead_code, reason = "held, not read")]
+    running: Option<Running>,
 }
 
 impl Record {
@@ -146,7 +150,13 @@ impl Record {
             upstream: None,
             attempts: 0,
             upstream_time: None,
+            running: None,
         }
+    }
+
+    /// The request's places among those that run are kept until it is recorded.
+    pub fn hold(&mut self, running: Option<Running>) {
+        self.running = running;
     }
 
     /// Counts the request's body into this record as it is read.

@@ -2,6 +2,7 @@
 
 mod operator;
 mod sockets;
+mod state;
 mod takeover;
 
 use std::collections::BTreeMap;
@@ -15,36 +16,24 @@ use ipnet::IpNet;
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
-use waypoint_abi::{ArtefactCache, EngineOptions};
 
 use crate::access_log::{AccessLog, Format, Records};
 use crate::admin::{Admin, Health};
 use crate::cli::logging::LogHandle;
 use crate::codec::CodecLimits;
-use crate::drain::{Closing, Drain, Tasks};
-use crate::filter_chain::host::FilterHost;
-use crate::identity::TrustedHops;
-use crate::journey::{BODY_IDLE_DEFAULT, Journey};
+use crate::drain::{Closing, Drain};
+use crate::journey::BODY_IDLE_DEFAULT;
 use crate::memory::MemoryBudget;
-use crate::metrics::Metrics;
-use crate::mirror::Mirrors;
 use crate::resources::{
-    self, Builder, Generations, ModuleError, Modules, Parts, Reloader, Report, Sources, Status,
-    Trigger,
+    self, Generations, ModuleError, Reloader, Report, Sources, Status, Trigger,
 };
-use crate::snapshot::{CalloutTargets, Current};
-use crate::upstream::{UpstreamLimits, Upstreams};
+use crate::upstream::Upstreams;
 
 use operator::OperatorPorts;
 use sockets::{Addresses, Sockets};
+use state::State;
 use takeover::Inherited;
 
-/// VMs of the whole process; past it, a filter that wants one more waits or fails by its policy. Each
-/// place costs about 60 KiB even while it is empty.
-const VMS_MAX: u32 = 128;
-/// Largest linear memory that a filter may ask for, in bytes.
-const VM_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How long what supports traffic (admin, guests' last callbacks) may take to end after it.
 const SUPPORT_DRAIN: Duration = Duration::from_secs(2);
 /// How long the access log may take to be written at the end.
@@ -73,8 +62,14 @@ pub struct Settings {
     pub health: SocketAddr,
     /// Worker threads; the number of cores without it.
     pub workers: Option<u16>,
-    /// Downstream connections at a time.
+    /// Downstream connections at a time; fewer where descriptors are short.
     pub connections_max: u32,
+    /// Downstream connections at a time of one address; without it only the whole bounds them.
+    pub address_connections_max: Option<u32>,
+    /// Requests at a time of one principal or address; half of the whole without it.
+    pub client_requests_max: Option<u32>,
+    /// Requests at a time of the whole process.
+    pub requests_max: u32,
     /// Resident memory near which new requests are shed; that of the control group without it.
     pub memory_max_bytes: Option<u64>,
     /// Networks whose forwarding headers are believed.
@@ -190,7 +185,7 @@ impl App {
         tasks.spawn(Arc::clone(&memory).follow(ending.clone()));
         let journey = state.journey(&settings, records, memory, &tasks);
 
-        let slots = Arc::new(Semaphore::new(settings.connections_max as usize));
+        let (clients, slots) = state.clients(&settings);
         let keeps = settings.takeover.is_some();
         let addresses = Arc::new(Addresses::new(settings.addresses_file.clone(), keeps));
         let mut inherited = match &settings.takeover {
@@ -205,6 +200,7 @@ impl App {
             journey,
             limits: CodecLimits { body_idle_timeout: BODY_IDLE_DEFAULT, ..CodecLimits::default() },
             slots: Arc::clone(&slots),
+            clients: Arc::clone(&clients),
             closing: closing.clone(),
             tasks: traffic_tasks,
             addresses: Arc::clone(&addresses),
@@ -239,7 +235,7 @@ impl App {
             health: health.clone(),
         };
         let operator = ending.child();
-        ports.serve(Arc::new(admin), metrics, health.clone(), slots, &operator, &tasks);
+        ports.serve(Arc::new(admin), metrics, health.clone(), (slots, clients), &operator, &tasks);
         health.start();
         addresses.publish();
         let successor = match &settings.takeover {
@@ -361,66 +357,6 @@ fn refused_at_start(report: &Report, partial: bool) -> Result<(), StartError> {
     match report.problems.iter().filter(|problem| resources::hides_a_resource(problem)).count() {
         0 => Ok(()),
         count => Err(StartError::Hidden { count }),
-    }
-}
-
-/// What lives as long as the process.
-struct State {
-    current: Arc<Current>,
-    targets: Arc<CalloutTargets>,
-    upstreams: Arc<Upstreams>,
-    generations: Arc<Generations>,
-    metrics: Arc<Metrics>,
-    modules: Modules,
-}
-
-impl State {
-    async fn new(settings: &Settings, tasks: &Tasks) -> Result<Self, StartError> {
-        let cache = ArtefactCache::open(&settings.cache_dir)?;
-        let options = EngineOptions { vms_max: VMS_MAX, memory_bytes_max: VM_MEMORY_BYTES_MAX };
-        let engine = resources::engine(&cache, options).await.map_err(StartError::Engine)?;
-        let targets = Arc::new(CalloutTargets::default());
-        let host = FilterHost::new(tasks.clone(), Arc::clone(&targets));
-        let generations = Arc::new(Generations::new(Arc::new(host)));
-        let upstreams = Upstreams::new(UpstreamLimits::default(), tasks.clone());
-        let metrics = Metrics::new(Arc::clone(&generations) as _, &upstreams);
-        tracing::debug!(cache = %settings.cache_dir.display(), "engine started");
-        Ok(Self {
-            current: Arc::new(Current::empty()),
-            targets,
-            upstreams,
-            generations,
-            metrics,
-            modules: Modules::new(engine, cache),
-        })
-    }
-
-    fn journey(
-        &self,
-        settings: &Settings,
-        records: Arc<Records>,
-        memory: Arc<MemoryBudget>,
-        tasks: &Tasks,
-    ) -> Journey {
-        let trusted = Arc::new(TrustedHops(settings.trusted_hops.clone()));
-        let mirrors = Mirrors::new(tasks.clone(), Arc::clone(&self.metrics));
-        Journey::new(Arc::clone(&self.current), records, trusted, memory, mirrors)
-    }
-
-    fn access_log(&self, settings: &Settings) -> Result<Option<AccessLog>, StartError> {
-        let start = |_| AccessLog::start(std::io::stdout(), self.metrics.log_shed.clone());
-        settings.access_log.map(start).transpose().map_err(StartError::Setup)
-    }
-
-    fn builder(self, settings: &Settings) -> Builder {
-        Builder::new(Parts {
-            sources: Sources(settings.files.clone()),
-            modules: self.modules,
-            generations: self.generations,
-            upstreams: self.upstreams,
-            targets: self.targets,
-            current: self.current,
-        })
     }
 }
 

@@ -17,6 +17,7 @@ use ipnet::IpNet;
 
 use crate::access_log::Format;
 use crate::app::{self, Settings};
+use crate::overload::REQUESTS_MAX_DEFAULT;
 use crate::{compile, demo};
 
 pub(crate) const EXIT_USAGE: u8 = 64;
@@ -101,9 +102,25 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "WAYPOINT_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
 
-    /// Downstream connections at a time; past it, accepting waits.
+    /// Downstream connections at a time; past it, accepting waits. No more than fit into half of the
+    /// file descriptors that the process may have: the others are for connections upstream.
     #[arg(long, env = "WAYPOINT_CONNECTIONS_MAX", default_value_t = 10_000)]
     connections_max: u32,
+
+    /// Downstream connections at a time of one address, unless it is a trusted hop; past it, they are
+    /// closed before a byte is read. By default only --connections-max bounds them, for many users
+    /// may be behind one address.
+    #[arg(long, env = "WAYPOINT_ADDRESS_CONNECTIONS_MAX", value_name = "N")]
+    address_connections_max: Option<u32>,
+
+    /// Requests at a time of one client: its principal, or its address unless that is a trusted hop;
+    /// past it, 429. Half of --requests-max by default.
+    #[arg(long, env = "WAYPOINT_CLIENT_REQUESTS_MAX", value_name = "N")]
+    client_requests_max: Option<u32>,
+
+    /// Requests at a time of the whole process; past it, new ones are answered 503.
+    #[arg(long, env = "WAYPOINT_REQUESTS_MAX", value_name = "N", default_value_t = REQUESTS_MAX_DEFAULT)]
+    requests_max: u32,
 
     /// Resident memory, in MiB, at 95 % of which new requests are answered 503; by default the limit
     /// of the control group, if it has one.
@@ -235,6 +252,9 @@ impl RunArgs {
             health: self.health,
             workers: self.workers,
             connections_max: self.connections_max,
+            address_connections_max: self.address_connections_max,
+            client_requests_max: self.client_requests_max,
+            requests_max: self.requests_max,
             memory_max_bytes: self.memory_max_mib.map(|mib| u64::from(mib) << 20),
             trusted_hops: self.trusted_hops,
             cache_dir: self.cache_dir.unwrap_or_else(app::default_cache_dir),

@@ -47,6 +47,8 @@ pub use self::{
     sending::Sending,
 };
 use crate::drain::{Closing, Tasks, unless};
+use crate::identity::PeerCertificate;
+use crate::overload::Held;
 
 /// What HTTP/2 clients send first (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -92,6 +94,8 @@ pub struct ConnectionInfo {
     /// The name of the listener.
     pub entrance: Arc<str>,
     pub tls: Option<TlsInfo>,
+    /// Whose requests these are, where clients are counted.
+    pub client: Option<Arc<Held>>,
     /// Unique in this process.
     pub id: u64,
 }
@@ -108,7 +112,17 @@ impl ConnectionInfo {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let peer_value = HeaderValue::from_str(&peer.ip().to_string())
             .expect("an IP address is a valid header value");
-        Self { peer, peer_value, local, entrance, tls, id }
+        Self { peer, peer_value, local, entrance, tls, client: None, id }
+    }
+
+    /// The client's certificate, once it was verified.
+    pub fn certificate(&self) -> Option<&PeerCertificate> {
+        self.tls.as_ref()?.peer.as_deref()
+    }
+
+    /// The client's verified name.
+    pub fn principal(&self) -> Option<&Arc<str>> {
+        self.certificate()?.principal.as_ref()
     }
 }
 
@@ -120,6 +134,8 @@ pub struct TlsInfo {
     pub alpn: Option<Alpn>,
     /// As OpenTelemetry writes it: `1.2` or `1.3`.
     pub version: &'static str,
+    /// The client's certificate, once it was verified.
+    pub peer: Option<Arc<PeerCertificate>>,
 }
 
 /// The protocols that a client can settle on.

@@ -16,6 +16,12 @@ pub enum RequestError {
     /// The process is near its memory budget.
     #[error("the process is near its memory budget")]
     MemoryShort,
+    /// As many requests run as the process may have.
+    #[error("as many requests run as may")]
+    RequestsMax,
+    /// The client has as many requests as one may.
+    #[error("the client has as many requests as one may")]
+    ClientRequestsMax,
     /// No listener of this entrance has the request's host.
     #[error("no listener has this host")]
     NoHost,
@@ -130,6 +136,8 @@ impl RequestError {
             | Self::BodyWait { filter, .. }
             | Self::DemandedFilterNotRun { filter } => Some(filter),
             Self::MemoryShort
+            | Self::RequestsMax
+            | Self::ClientRequestsMax
             | Self::NoHost
             | Self::Misdirected
             | Self::NoRoute
@@ -160,6 +168,10 @@ impl RequestError {
         match self {
             // Envoy's flag for its overload manager.
             Self::MemoryShort => outcome(Operator, 503, grpc::UNAVAILABLE, "OM", "memory_short"),
+            Self::RequestsMax => outcome(Operator, 503, grpc::UNAVAILABLE, "OM", "requests_max"),
+            Self::ClientRequestsMax => {
+                outcome(Downstream, 429, grpc::RESOURCE_EXHAUSTED, "RL", "client_requests_max")
+            }
             Self::NoHost => outcome(Downstream, 404, grpc::UNIMPLEMENTED, "NR", "no_host"),
             Self::Misdirected => outcome(Downstream, 421, grpc::UNIMPLEMENTED, "NR", "misdirected"),
             Self::NoRoute => outcome(Downstream, 404, grpc::UNIMPLEMENTED, "NR", "route_not_found"),

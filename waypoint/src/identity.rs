@@ -1,12 +1,20 @@
 //! Stage 3: who sent this request, and what the next hop is told about it.
 //!
 //! Takes a decoded request and its connection; gives the same request with forwarding headers that
-//! can be trusted. It refuses nothing here: a caller that lies is corrected. It holds nothing, so
-//! dropping a request in this stage loses nothing.
+//! can be trusted. It refuses nothing here: a caller that lies is corrected, and a client without
+//! the certificate that its port demands was refused in the handshake, by a [`ClientTrust`]. It
+//! holds nothing, so dropping a request in this stage loses nothing.
 //!
 //! Fails closed: `x-forwarded-for`, `-proto` and `-host` of a caller that is not a configured
 //! trusted hop are removed and made anew, and identity headers that only a proxy may write
-//! (`x-forwarded-client-cert`, `x-envoy-*`) are always removed.
+//! (`x-forwarded-client-cert`, `x-envoy-*`) are always removed; the former is made anew where the
+//! client's certificate was verified.
+
+mod certificate;
+mod distinguished_name;
+mod forwarded;
+mod spiffe;
+mod trust;
 
 use std::net::IpAddr;
 
@@ -14,6 +22,10 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::codec::ConnectionInfo;
+
+pub use certificate::{CertificateFault, PeerCertificate};
+pub(crate) use trust::fault;
+pub use trust::{ClientTrust, TrustProblem};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -26,7 +38,8 @@ const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert
 pub struct TrustedHops(pub Vec<IpNet>);
 
 impl TrustedHops {
-    fn contains(&self, address: IpAddr) -> bool {
+    /// Whether an address is in one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
@@ -45,7 +58,7 @@ pub fn bind(headers: &mut HeaderMap, connection: &ConnectionInfo, trusted: &Trus
     if !headers.keys().any(may_forge) {
         headers.insert(FORWARDED_FOR, connection.peer_value.clone());
         headers.insert(FORWARDED_PROTO, proto);
-        return;
+        return forward_certificate(headers, connection);
     }
     if trusted.contains(connection.peer.ip()) {
         append_peer(headers, &connection.peer_value);
@@ -61,6 +74,13 @@ pub fn bind(headers: &mut HeaderMap, connection: &ConnectionInfo, trusted: &Trus
     }
     headers.remove(CLIENT_CERT);
     remove_envoy_headers(headers);
+    forward_certificate(headers, connection);
+}
+
+fn forward_certificate(headers: &mut HeaderMap, connection: &ConnectionInfo) {
+    if let Some(value) = connection.certificate().and_then(|peer| peer.forwarded.clone()) {
+        headers.insert(CLIENT_CERT, value);
+    }
 }
 
 /// Whether a name may be one of those that are removed or read here. Most requests have none, and

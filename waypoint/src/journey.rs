@@ -84,6 +84,10 @@ impl codec::Journey for Journey {
         if self.memory.is_short() {
             return refuse(&RequestError::MemoryShort, grpc, record, chain);
         }
+        match connection.client.as_ref().map(|client| client.begin()).transpose() {
+            Ok(running) => record.hold(running),
+            Err(error) => return refuse(&error, grpc, record, chain),
+        }
         let Some(entrance) = entrance else {
             return refuse(&RequestError::EntranceGone, grpc, record, chain);
         };

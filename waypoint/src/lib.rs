@@ -39,5 +39,6 @@ pub mod grpc;
 pub mod journey;
 pub mod memory;
 pub mod mirror;
+pub mod overload;
 pub mod resources;
 pub mod snapshot;

@@ -5,17 +5,19 @@
 //! all (clients wait in the kernel's queue), and a TLS handshake that fails or is slow ends here.
 //! It stops accepting when the drain begins; its connections end by themselves.
 
+mod bond;
 mod handshake;
+mod terms;
 
 use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
-use rustls::server::ResolvesServerCert;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -23,11 +25,15 @@ use tokio::{
     time,
 };
 
-use self::handshake::Handshake;
-pub use self::handshake::HandshakeFailure;
+use self::{bond::Bond, handshake::Settled};
+pub use self::{
+    handshake::{HandshakeFailure, HandshakeLog},
+    terms::{TlsSource, TlsTerms},
+};
 use crate::{
     codec::{self, CodecLimits, ConnectionInfo, Io, Journey, Socket},
-    drain::{Closing, Tasks},
+    drain::{Closing, Tasks, unless},
+    overload::Clients,
 };
 
 #[cfg(test)]
@@ -67,14 +73,16 @@ impl AsFd for Listener {
 pub struct Entrance {
     /// The listener's name, in logs and metrics.
     pub name: Arc<str>,
-    /// Who picks the certificate at each handshake; `None` is plain text.
-    pub tls: Option<Arc<dyn ResolvesServerCert>>,
+    /// What is offered and demanded at each handshake; `None` is plain text.
+    pub tls: Option<Arc<dyn TlsSource>>,
     pub limits: CodecLimits,
     /// From accept to a finished TLS handshake. Past it: closed.
     pub handshake_timeout: Duration,
     /// How many connections may be open. Listeners that share it share the bound. When none is
     /// left, accepting waits.
     pub connections: Arc<Semaphore>,
+    /// Who counts the connections and requests of each client. Past its bound a connection is closed.
+    pub clients: Arc<Clients>,
     /// Told of each handshake that failed, for the metric.
     pub handshake_failed: Arc<dyn Fn(HandshakeFailure, SocketAddr) + Send + Sync>,
 }
@@ -127,10 +135,6 @@ impl Listener {
         closing: Closing,
         tasks: &Tasks,
     ) {
-        let handshake = entrance
-            .tls
-            .clone()
-            .map(|resolver| Handshake::new(resolver, entrance.handshake_timeout));
         let mut pause = ACCEPT_PAUSE_MIN;
         loop {
             let accepted = tokio::select! {
@@ -147,7 +151,6 @@ impl Listener {
                         stream,
                         slot,
                         entrance: entrance.clone(),
-                        handshake: handshake.clone(),
                         closing: closing.clone(),
                         tasks: tasks.clone(),
                     };
@@ -189,7 +192,6 @@ struct Accepted {
     stream: TcpStream,
     slot: OwnedSemaphorePermit,
     entrance: Entrance,
-    handshake: Option<Handshake>,
     closing: Closing,
     tasks: Tasks,
 }
@@ -198,20 +200,43 @@ struct Accepted {
 
 impl Accepted {
     async fn serve<J: Journey>(self, journey: J) {
-        let Self { stream, slot, entrance, handshake, closing, tasks } = self;
+        let Self { stream, slot, entrance, closing, tasks } = self;
         let Ok((peer, local)) = prepare(&stream) else {
             return; // The client is gone already.
         };
-        let socket = Socket::new(stream);
-        let (io, tls) = match handshake {
-            None => (Io::Plain(socket), None),
-            Some(handshake) => match Box::pin(handshake.accept(socket, &closing)).await {
-                Ok((stream, tls)) => (Io::Tls(Box::new(stream)), Some(tls)),
-                Err(failure) => return (entrance.handshake_failed)(failure, peer),
-            },
+        let Some(client) = entrance.clients.connect(peer.ip()) else {
+            return; // Before a byte is read.
         };
-        let info = ConnectionInfo::new(peer, local, entrance.name, tls);
-        codec::serve(io, Arc::new(info), &entrance.limits, journey, closing, &tasks).await;
+        let client = Arc::new(client);
+        let socket = Socket::new(stream);
+        let Some(source) = &entrance.tls else {
+            let mut info = ConnectionInfo::new(peer, local, entrance.name, None);
+            info.client = Some(client);
+            let (io, info) = (Io::Plain(socket), Arc::new(info));
+            codec::serve(io, info, &entrance.limits, journey, closing, &tasks).await;
+            return drop(slot);
+        };
+        let timeout = entrance.handshake_timeout;
+        let handshake = handshake::accept(&**source, socket, timeout, &closing);
+        let Settled { stream, info, terms } = match Box::pin(handshake).await {
+            Ok(settled) => settled,
+            Err(failure) => return (entrance.handshake_failed)(failure, peer),
+        };
+        let bond = Bond { source: Arc::clone(source), terms, peer: info.peer.clone() };
+        let mut info = ConnectionInfo::new(peer, local, entrance.name, Some(info));
+        let named = info.principal().and_then(|principal| entrance.clients.named(principal));
+        info.client = Some(named.map_or_else(|| Arc::clone(&client), Arc::new));
+        let (io, info, closing) = (Io::Tls(Box::new(stream)), Arc::new(info), closing.child());
+        let hold = Box::pin(bond.hold(closing.clone()));
+        let serving =
+            pin!(codec::serve(io, info, &entrance.limits, journey, closing.clone(), &tasks));
+        // Once the bond has cut the connection, the codec says farewell by itself.
+        let ended = async {
+            hold.await;
+            std::future::pending().await
+        };
+        unless(ended, serving).await;
+        drop(client);
         drop(slot);
     }
 }

@@ -5,7 +5,7 @@
 
 mod filters;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -21,15 +21,22 @@ use prometheus_client::registry::Registry;
 use waypoint_policies::ServicePortKey;
 
 use crate::access_log::Record;
+use crate::overload;
 use crate::upstream::Upstreams;
 
 pub use filters::{FilterSample, FilterSource};
+
+/// Principals that are labels of their own, the first ones that come; all others are [`OTHERS`]. Each
+/// costs a series for each service and code that it gets.
+const PRINCIPALS_MAX: usize = 256;
+const OTHERS: &str = "others";
 
 /// All series of the process.
 pub struct Metrics {
     registry: Registry,
     /// What the four families below hold, found by one search a request.
     series: RwLock<HashMap<RequestLabels, RequestSeries>>,
+    principals: RwLock<HashSet<Arc<str>>>,
     requests: Family<RequestLabels, Counter>,
     duration: Family<RequestLabels, Histogram, fn() -> Histogram>,
     request_bytes: Family<RequestLabels, Histogram, fn() -> Histogram>,
@@ -39,6 +46,10 @@ pub struct Metrics {
     handshakes: Family<[(&'static str, &'static str); 1], Counter>,
     /// Connections that are open.
     pub connections: Gauge,
+    /// Requests that run.
+    pub running: Gauge,
+    /// How often a bound on clients was met, by its name.
+    pub over_bounds: overload::Refused,
     /// Access log lines that found the buffer full.
     pub log_shed: Counter,
     /// Reloads by result: `applied`, `refused`, `unchanged`.
@@ -54,7 +65,7 @@ pub struct Metrics {
 /// # Source
 ///
 /// Istio standard metrics; the label set that Istio's own waypoint test asserts. What is not known
-/// yet (source workload and principal) is `unknown`, never empty.
+/// (source workload, the principal of a client without one) is `unknown`, never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RequestLabels {
     service: Option<Arc<ServicePortKey>>,
@@ -62,6 +73,8 @@ struct RequestLabels {
     grpc_status: Option<u32>,
     flag: &'static str,
     grpc: bool,
+    mtls: bool,
+    principal: Option<Arc<str>>,
 }
 
 impl Hash for RequestLabels {
@@ -69,6 +82,7 @@ impl Hash for RequestLabels {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.service.as_ref().map(|key| &key.name).hash(state);
         self.code.hash(state);
+        self.principal.hash(state);
     }
 }
 
@@ -100,13 +114,14 @@ impl EncodeLabelSet for RequestLabels {
         );
         let code = self.code.to_string();
         let grpc_status = self.grpc_status.map(|status| status.to_string()).unwrap_or_default();
-        let known: [(&str, &str); 10] = [
+        let known: [(&str, &str); 11] = [
             ("reporter", "waypoint"),
             ("request_protocol", if self.grpc { "grpc" } else { "http" }),
             ("response_code", &code),
             ("grpc_response_status", &grpc_status),
             ("response_flags", self.flag),
-            ("connection_security_policy", "unknown"),
+            ("connection_security_policy", if self.mtls { "mutual_tls" } else { "unknown" }),
+            ("source_principal", self.principal.as_deref().unwrap_or("unknown")),
             ("destination_service", &host),
             ("destination_service_name", name),
             ("destination_service_namespace", namespace),
@@ -122,10 +137,9 @@ impl EncodeLabelSet for RequestLabels {
     }
 }
 
-const UNKNOWN: [&str; 13] = [
+const UNKNOWN: [&str; 12] = [
     "source_workload",
     "source_workload_namespace",
-    "source_principal",
     "source_app",
     "source_version",
     "source_canonical_service",
@@ -156,6 +170,7 @@ impl Metrics {
         let metrics = Self {
             registry: Registry::default(),
             series: RwLock::default(),
+            principals: RwLock::default(),
             requests: Family::default(),
             duration: family(milliseconds),
             request_bytes: family(bytes),
@@ -164,6 +179,8 @@ impl Metrics {
             mirrored: Family::default(),
             handshakes: Family::default(),
             connections: Gauge::default(),
+            running: Gauge::default(),
+            over_bounds: Family::default(),
             log_shed: Counter::default(),
             reloads: Family::default(),
             snapshot: Gauge::default(),
@@ -198,6 +215,12 @@ impl Metrics {
             "Downstream connections that are open",
             m.connections.clone(),
         );
+        registry.register("waypoint_downstream_requests", "Requests that run", m.running.clone());
+        registry.register(
+            "waypoint_limited",
+            "Connections and requests refused for a bound on clients, by its name",
+            m.over_bounds.clone(),
+        );
         registry.register(
             "waypoint_access_log_shed",
             "Access log lines shed because the buffer was full",
@@ -223,6 +246,8 @@ impl Metrics {
             grpc_status: record.grpc_status,
             flag: record.flag,
             grpc: record.grpc,
+            mtls: record.connection.certificate().is_some(),
+            principal: record.connection.principal().map(|principal| self.labelled(principal)),
         };
         if let Some(series) = self.series.read().get(&labels) {
             return series.observe(record, duration);
@@ -230,6 +255,19 @@ impl Metrics {
         let series = self.series_of(&labels);
         series.observe(record, duration);
         self.series.write().insert(labels, series);
+    }
+
+    /// The principal as a label: its name, or [`OTHERS`] once there are too many.
+    fn labelled(&self, principal: &Arc<str>) -> Arc<str> {
+        if let Some(known) = self.principals.read().get(principal) {
+            return Arc::clone(known);
+        }
+        let mut principals = self.principals.write();
+        if PRINCIPALS_MAX <= principals.len() && !principals.contains(principal) {
+            return Arc::from(OTHERS);
+        }
+        principals.insert(Arc::clone(principal));
+        Arc::clone(principal)
     }
 
     fn series_of(&self, labels: &RequestLabels) -> RequestSeries {

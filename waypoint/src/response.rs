@@ -34,7 +34,7 @@ pub fn of_error(error: &RequestError, grpc: bool) -> Response<Body> {
     *response.status_mut() = status(outcome.status);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    if outcome.status == 503 {
+    if matches!(outcome.status, 429 | 503) {
         headers.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response

@@ -13,9 +13,10 @@ use arc_swap::ArcSwap;
 use waypoint_policies::{Entrance, FilterKey, Model, ResourceKey, ServicePort, ServicePortKey};
 
 use crate::filter_chain::ActiveFilter;
+use crate::listener::TlsTerms;
 use crate::upstream::Cluster;
 
-pub use certificates::{CertificateProblem, CertificateStore, SnapshotCertificates};
+pub use certificates::{CertificateProblem, CertificateStore, SnapshotCertificates, SnapshotTls};
 
 /// One consistent desired state.
 pub struct Snapshot {
@@ -48,6 +49,8 @@ pub struct ServedEntrance {
     pub denied_by: Option<String>,
     /// Its certificates, when it is HTTPS.
     pub certificates: Option<Arc<CertificateStore>>,
+    /// What its handshakes offer and demand, when it is HTTPS.
+    pub tls: Option<Arc<TlsTerms>>,
 }
 
 /// A service port with what serves it.
@@ -132,8 +135,16 @@ impl Current {
         self.0.load_full()
     }
 
-    /// Makes `next` what new requests see.
+    /// Makes `next` what new requests see. Connections whose terms are other ones now are looked at
+    /// anew.
     pub fn swap(&self, next: Arc<Snapshot>) {
-        self.0.store(next);
+        let former = self.0.swap(Arc::clone(&next));
+        for (name, entrance) in &former.entrances {
+            let Some(terms) = &entrance.tls else { continue };
+            let now = next.entrances.get(name).and_then(|entrance| entrance.tls.as_ref());
+            if !now.is_some_and(|now| Arc::ptr_eq(now, terms)) {
+                terms.retire();
+            }
+        }
     }
 }

@@ -216,7 +216,7 @@ fn ancestor(policy: Held<'_, BackendTlsPolicy>, index: usize) -> Reference {
 
 /// Whether a text holds certificates, each whole and in base64. What they say is read by whoever
 /// has a reader of certificates.
-fn is_pem(text: &str) -> bool {
+pub(super) fn is_pem(text: &str) -> bool {
     let mut blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1).peekable();
     let is_whole = |block: &str| {
         let body = block.split_once("-----END CERTIFICATE-----").map(|(body, _)| body);

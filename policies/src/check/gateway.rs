@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Checker;
+use super::clients::Clients;
 use super::grant::{Reference, permits};
 use crate::model::{Certificate, Hostname, ResourceKey, Tls};
 use crate::nearest::nearest;
@@ -53,6 +54,8 @@ impl Placed<'_> {
 struct Verdict {
     unresolved: Option<Refusal>,
     conflict: Option<Refusal>,
+    /// No client certificate can be right.
+    trusts_nobody: bool,
 }
 
 impl<'a> Checker<'a> {
@@ -61,13 +64,17 @@ impl<'a> Checker<'a> {
         // Of two listeners that want the same, the older Gateway's has it.
         gateways.sort_by_key(|held| (&held.resource.created, held.resource.order));
         for gateway in gateways {
+            let clients = self.clients(gateway);
             let mut listeners = Vec::new();
             for (index, listener) in gateway.spec.listeners.iter().enumerate() {
                 let mut verdict = Verdict::default();
-                self.listener(gateway, index, listener, &mut verdict);
+                self.listener(gateway, index, listener, &clients, &mut verdict);
                 listeners.push(status(listener, verdict));
             }
-            let conditions = conclude(&listeners);
+            let mut conditions = conclude(&listeners);
+            if clients.are_optional() {
+                conditions.push(insecure_validation());
+            }
             *self.report.statuses.of(gateway.key()) =
                 Status { conditions, listeners, ..Status::default() };
         }
@@ -79,17 +86,26 @@ impl<'a> Checker<'a> {
         gateway: Held<'a, Gateway>,
         index: usize,
         listener: &'a Listener,
+        clients: &Clients,
         verdict: &mut Verdict,
     ) {
         let at = |part: &str| gateway.at(&format!("spec/listeners/{index}/{part}"));
         let place = Placed { gateway, listener };
+        let https = listener.protocol == ListenerProtocol::Https;
+        let clients = clients.of_port(listener.port).filter(|_| https);
+        if let Some(port) = clients {
+            verdict.unresolved = port.unresolved.clone();
+            verdict.trusts_nobody = port.validation.authorities.is_empty();
+        }
+        let clients = clients.map(|port| &port.validation);
         let slot = self
             .slots
             .entry((gateway.namespace().to_owned(), listener.port))
             .or_insert_with(|| Slot {
                 protocol: listener.protocol,
                 listeners: Vec::new(),
-                tls: None,
+                // An entrance without a certificate stays HTTPS: its handshakes fail.
+                tls: https.then(|| Tls { clients: clients.cloned(), ..Tls::default() }),
                 table: TableBuilder::default(),
                 held: Vec::new(),
             });
@@ -97,6 +113,14 @@ impl<'a> Checker<'a> {
         let conflict = if slot.protocol != listener.protocol {
             let message = format!("port {} is both HTTP and HTTPS", listener.port);
             Some((at("protocol"), "ProtocolConflict", message))
+        } else if slot.tls.as_ref().and_then(|tls| tls.clients.as_ref()) != clients {
+            let owner = slot.listeners.first().map(|placed| placed.gateway.key().to_string());
+            let owner = owner.unwrap_or_default();
+            let message = format!(
+                "port {} asks other certificates of clients, or none: {owner}",
+                listener.port
+            );
+            Some((at("port"), "ProtocolConflict", message))
         } else if let Some(other) = slot.listeners.iter().find(same_host) {
             let owner = format!("{} of {}", other.listener.name.0, other.gateway.key());
             let message =
@@ -115,12 +139,10 @@ impl<'a> Checker<'a> {
         }
         slot.listeners.push(place);
         slot.table.listener(place.hostname());
-        if listener.protocol == ListenerProtocol::Https {
+        if https {
             let certificate = self.certificate(gateway, index, listener, verdict);
             let name = (gateway.namespace().to_owned(), listener.port);
-            if let Some(slot) = self.slots.get_mut(&name) {
-                // An entrance without a certificate stays HTTPS: its handshakes fail.
-                let tls = slot.tls.get_or_insert_default();
+            if let Some(tls) = self.slots.get_mut(&name).and_then(|slot| slot.tls.as_mut()) {
                 tls.certificates.extend(
                     certificate.map(|certificate| (place.hostname().cloned(), certificate)),
                 );
@@ -241,7 +263,12 @@ impl<'a> Checker<'a> {
 
 /// A listener's status before any route has attached.
 fn status(listener: &Listener, verdict: Verdict) -> ListenerStatus {
-    let Verdict { unresolved, conflict } = verdict;
+    let Verdict { unresolved, conflict, trusts_nobody } = verdict;
+    let nobody = || {
+        let message = "none of the caCertificateRefs can be used".to_owned();
+        trusts_nobody.then_some(("NoValidCACertificate", message))
+    };
+    let refused = conflict.clone().or_else(nobody);
     let programmed = match conflict.as_ref().or(unresolved.as_ref()) {
         Some((_, message)) => Err(("Invalid", message.clone())),
         None => Ok(()),
@@ -255,7 +282,7 @@ fn status(listener: &Listener, verdict: Verdict) -> ListenerStatus {
             .collect(),
         attached_routes: 0,
         conditions: vec![
-            Condition::of("Accepted", conflict.clone().map_or(Ok(()), Err)),
+            Condition::of("Accepted", refused.map_or(Ok(()), Err)),
             Condition::conflicted(conflict),
             Condition::of("ResolvedRefs", unresolved.map_or(Ok(()), Err)),
             Condition::of("Programmed", programmed),
@@ -281,6 +308,20 @@ fn conclude(listeners: &[ListenerStatus]) -> Vec<Condition> {
         false => Ok(()),
     };
     vec![accepted, Condition::of("Programmed", programmed)]
+}
+
+/// Tells that clients without a right certificate are served.
+///
+/// # Source
+///
+/// Gateway API v1, `GatewayConditionInsecureFrontendValidationMode`.
+fn insecure_validation() -> Condition {
+    Condition {
+        kind: "InsecureFrontendValidationMode",
+        status: "True",
+        reason: "ConfigurationChanged",
+        message: "AllowInsecureFallback serves clients without a right certificate".to_owned(),
+    }
 }
 
 /// Sorts names: exact ones, then wildcards from the longest suffix, then none.

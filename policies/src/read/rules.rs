@@ -1,6 +1,7 @@
 //! What a schema cannot say: rules between the fields of one resource.
 
 mod backend_tls;
+mod frontend_tls;
 mod grpc_route;
 mod route;
 
@@ -143,6 +144,9 @@ impl Rules<'_> {
                 self.only(&format!("{at}/kind"), &secret.kind, "Secret");
                 self.only(&format!("{at}/group"), &secret.group, "");
             }
+        }
+        if let Some(frontend) = gateway.tls.as_ref().and_then(|tls| tls.frontend.as_ref()) {
+            self.frontend_tls(frontend);
         }
     }
 

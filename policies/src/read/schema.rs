@@ -1,9 +1,9 @@
 //! JSON Schemas of the kinds, and the shapes that the walker checks against.
 //!
 //! A schema is made from the Rust type that holds the value (schemars), so a field is written down
-//! once: its name, its type, its bounds and its description. Three words are ours: `x-unsupported`
+//! once: its name, its type, its bounds and its description. Four words are ours: `x-unsupported`
 //! (real in the API, refused here for now; on a list of values too), `x-ignored` (real, and of no
-//! meaning to a proxy) and the names of [`crate::text::FORMATS`].
+//! meaning to a proxy), `x-moved` (where a former field stands now) and the names of [`crate::text::FORMATS`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -35,6 +35,8 @@ pub(crate) struct ObjectShape {
     pub others: Option<Box<Shape>>,
     pub ignored: Vec<String>,
     pub unsupported: Vec<String>,
+    /// Where fields that the API had once stand now.
+    pub moved: BTreeMap<String, String>,
 }
 
 /// Text, perhaps of a format.
@@ -132,6 +134,7 @@ fn strip_private_words(schema: &mut Value) {
         Value::Object(object) => {
             let ignored = object.remove("x-ignored");
             object.remove("x-unsupported");
+            object.remove("x-moved");
             let is_ours = |format: &Value| FORMATS.iter().any(|known| *format == known.name);
             if object.get("format").is_some_and(is_ours) {
                 object.remove("format");
@@ -226,6 +229,7 @@ fn object_shape(object: &Map<String, Value>) -> ObjectShape {
         others,
         ignored: texts(object.get("x-ignored")),
         unsupported: texts(object.get("x-unsupported")),
+        moved: pairs(object.get("x-moved")),
     }
 }
 
@@ -245,6 +249,11 @@ fn format(name: &str) -> Option<&'static Checker> {
 
 fn size(object: &Map<String, Value>, word: &str) -> Option<usize> {
     object.get(word).and_then(Value::as_u64).and_then(|value| usize::try_from(value).ok())
+}
+
+fn pairs(value: Option<&Value>) -> BTreeMap<String, String> {
+    let fields = value.and_then(Value::as_object).into_iter().flatten();
+    fields.filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned()))).collect()
 }
 
 fn texts(value: Option<&Value>) -> Vec<String> {

@@ -85,6 +85,11 @@ impl<'a> Walk<'a> {
     ) -> Option<&'s Shape> {
         let key = entry.key.as_str();
         let others = || shape.others.as_deref();
+        if let Some(place) = shape.moved.get(key) {
+            let message = format!("the field `{key}` has moved");
+            let problem = self.problem("moved-field", entry.span, message);
+            return self.push(entry.span, problem.expected(place.clone()));
+        }
         let ignored = || shape.ignored.iter().any(|name| name == key);
         if let Some(field) = shape.fields.get(key).or_else(others) {
             return Some(field);

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::model::ValidationMode;
 use crate::resource::namespace::LabelSelector;
 use crate::status::GATEWAY_GROUP;
 use crate::text::{HostnameText, ObjectName, Parsed};
@@ -15,7 +16,7 @@ use crate::text::{HostnameText, ObjectName, Parsed};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-ignored" = ["infrastructure"]))]
-#[schemars(extend("x-unsupported" = ["addresses", "allowedListeners", "backendTLS", "defaultScope", "tls"]))]
+#[schemars(extend("x-unsupported" = ["addresses", "allowedListeners", "backendTLS", "defaultScope"]))]
 pub(crate) struct Gateway {
     /// The class. Every class is served: what is given to this proxy is meant for it.
     #[allow(dead_code, reason = "required by the API, of no meaning here")]
@@ -23,6 +24,83 @@ pub(crate) struct Gateway {
     /// The sockets.
     #[schemars(length(min = 1, max = 64))]
     pub listeners: Vec<Listener>,
+    /// What all HTTPS listeners of a port have in common.
+    pub tls: Option<GatewayTls>,
+}
+
+/// TLS of a whole Gateway.
+///
+/// # Source
+///
+/// Gateway API v1, `GatewayTLSConfig`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(extend("x-unsupported" = ["backend"]))]
+pub(crate) struct GatewayTls {
+    /// Towards clients.
+    pub frontend: Option<FrontendTls>,
+}
+
+/// Client certificates, by port: listeners of one port share connections, for HTTP/2 clients use one
+/// connection for several hosts.
+///
+/// # Source
+///
+/// Gateway API v1, `FrontendTLSConfig`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FrontendTls {
+    /// Of the ports that `perPort` does not name.
+    pub default: FrontendSettings,
+    /// Of single ports, in place of `default`.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub per_port: Vec<FrontendPort>,
+}
+
+/// Client certificates of one port.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub(crate) struct FrontendPort {
+    /// The port of a listener.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// What it asks of clients.
+    pub tls: FrontendSettings,
+}
+
+/// What is asked of clients.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub(crate) struct FrontendSettings {
+    /// Absent: clients are asked for no certificate.
+    pub validation: Option<FrontendValidation>,
+}
+
+/// Which client certificates are right.
+///
+/// # Source
+///
+/// Gateway API v1, `FrontendTLSValidation`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FrontendValidation {
+    /// ConfigMaps or Secrets with PEM certificates under `ca.crt`; these are trusted.
+    #[schemars(length(min = 1, max = 8))]
+    pub ca_certificate_refs: Vec<CaRef>,
+    /// Whether a client without a right certificate is refused.
+    #[serde(default)]
+    pub mode: ValidationMode,
+}
+
+/// Names a ConfigMap or a Secret.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub(crate) struct CaRef {
+    /// The empty group.
+    pub group: String,
+    /// `ConfigMap` or `Secret`.
+    pub kind: String,
+    /// Its namespace; absent = that of the Gateway. Another one needs a ReferenceGrant.
+    pub namespace: Option<Parsed<ObjectName>>,
+    /// Its name.
+    pub name: Parsed<ObjectName>,
 }
 
 /// One listener.
@@ -58,7 +136,8 @@ pub(crate) enum ListenerProtocol {
 /// Certificates of a listener.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-unsupported" = ["frontendValidation", "options"]))]
+#[schemars(extend("x-unsupported" = ["options"]))]
+#[schemars(extend("x-moved" = {"frontendValidation": "`spec.tls.frontend` of the Gateway, with `default.validation` or `perPort[].tls.validation`"}))]
 pub(crate) struct ListenerTls {
     /// `Terminate`.
     #[serde(default)]

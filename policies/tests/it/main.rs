@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod backend_tls;
+mod clients;
 mod diagnostics;
 mod filters;
 mod grants;

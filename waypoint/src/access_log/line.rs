@@ -20,7 +20,8 @@ pub enum Format {
 /// # Source
 ///
 /// Istio's JSON access log keys (`pilot/pkg/model/telemetry_logging.go`), and ours: `route`,
-/// `filter`, `attempts`, `grpc_status`.
+/// `filter`, `attempts`, `grpc_status`. `source_principal` is named as in Istio's access log service,
+/// `downstream_peer_subject` after Envoy's `%DOWNSTREAM_PEER_SUBJECT%`.
 #[derive(Serialize)]
 struct Line<'a> {
     start_time: String,
@@ -56,6 +57,10 @@ struct Line<'a> {
     downstream_local_address: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     requested_server_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_principal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    downstream_peer_subject: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,11 +103,19 @@ fn json(out: &mut Vec<u8>, record: &Record, duration: Duration) {
         downstream_remote_address: record.connection.peer.to_string(),
         downstream_local_address: record.connection.local.to_string(),
         requested_server_name: record.connection.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
+        source_principal: record.connection.principal().map(AsRef::as_ref),
+        downstream_peer_subject: subject(record),
         route_name: record.route.as_deref(),
         filter: record.filter.as_deref(),
         attempts: record.attempts,
     };
     serde_json::to_writer(out, &line).expect("a line of strings and numbers serialises");
+}
+
+/// Of a verified client certificate; one that only has other names has no subject.
+fn subject(record: &Record) -> Option<&str> {
+    let subject = record.connection.certificate()?.subject.as_str();
+    (!subject.is_empty()).then_some(subject)
 }
 
 /// # Source

@@ -12,6 +12,7 @@ use super::{Settings, StartError};
 use crate::admin::{self, Admin, Health};
 use crate::drain::{Closing, Tasks};
 use crate::metrics::Metrics;
+use crate::overload::Clients;
 
 /// The operator's sockets, bound before anything is served.
 pub(super) struct OperatorPorts {
@@ -52,7 +53,7 @@ impl OperatorPorts {
         admin: Arc<Admin>,
         metrics: Arc<Metrics>,
         health: Health,
-        slots: Arc<Semaphore>,
+        (slots, clients): (Arc<Semaphore>, Arc<Clients>),
         ending: &Closing,
         tasks: &Tasks,
     ) {
@@ -65,6 +66,7 @@ impl OperatorPorts {
         let answer = move |request| {
             let open = slots_max.saturating_sub(slots.available_permits());
             metrics.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
+            metrics.running.set(clients.running().into());
             std::future::ready(admin::stats(&metrics, &request))
         };
         tasks.spawn(admin::serve(self.stats, answer, ending.clone(), tasks.clone()));

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::server::ResolvesServerCert;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use waypoint_policies::Entrance;
@@ -19,10 +18,11 @@ use super::takeover::Inherited;
 use crate::codec::CodecLimits;
 use crate::drain::{Closing, Tasks};
 use crate::journey::Journey;
-use crate::listener::{self, Listener};
+use crate::listener::{self, HandshakeLog, Listener, TlsSource};
 use crate::metrics::Metrics;
+use crate::overload::Clients;
 use crate::resources::Listeners;
-use crate::snapshot::{Current, Snapshot, SnapshotCertificates};
+use crate::snapshot::{Current, Snapshot, SnapshotTls};
 
 /// How often an address that is in use is tried, and the pause between.
 const BIND_ATTEMPTS: u32 = 20;
@@ -36,6 +36,7 @@ pub(super) struct Sockets {
     pub(super) journey: Journey,
     pub(super) limits: CodecLimits,
     pub(super) slots: Arc<Semaphore>,
+    pub(super) clients: Arc<Clients>,
     pub(super) closing: Closing,
     pub(super) tasks: Tasks,
     pub(super) addresses: Arc<Addresses>,
@@ -129,18 +130,21 @@ impl Sockets {
 
     fn entrance(&self, name: &Arc<str>, https: bool) -> listener::Entrance {
         let metrics = Arc::clone(&self.metrics);
-        let resolver = || {
+        let tls = || {
             let (current, name) = (Arc::clone(&self.current), Arc::clone(name));
-            Arc::new(SnapshotCertificates::new(current, name)) as Arc<dyn ResolvesServerCert>
+            Arc::new(SnapshotTls::new(current, name)) as Arc<dyn TlsSource>
         };
+        let (log, named) = (HandshakeLog::default(), Arc::clone(name));
         listener::Entrance {
             name: Arc::clone(name),
-            tls: https.then(resolver),
+            tls: https.then(tls),
             limits: self.limits,
             handshake_timeout: listener::Entrance::HANDSHAKE_TIMEOUT,
             connections: Arc::clone(&self.slots),
-            handshake_failed: Arc::new(move |failure, _| {
-                metrics.handshake_failed(failure.reason())
+            clients: Arc::clone(&self.clients),
+            handshake_failed: Arc::new(move |failure, peer| {
+                metrics.handshake_failed(failure.reason());
+                log.failed(&named, failure, peer);
             }),
         }
     }

@@ -26,7 +26,8 @@ use tokio::{
 use super::{Body, BodyError, CodecLimits, ConnectionInfo, Interim, Journey, Refusal};
 use crate::{
     drain::{Closing, Drain, Tasks},
-    listener::{Entrance, HandshakeFailure, Listener},
+    listener::{Entrance, HandshakeFailure, Listener, TlsSource, TlsTerms},
+    overload::{Bounds, Clients, Refused},
 };
 
 /// Longer than any test takes: what does not come by then never does.
@@ -70,6 +71,7 @@ pub(crate) struct Rig {
 pub(crate) struct Setup {
     pub(crate) limits: CodecLimits,
     pub(crate) connections: usize,
+    pub(crate) bounds: Bounds,
     pub(crate) tls: Option<Arc<dyn rustls::server::ResolvesServerCert>>,
     pub(crate) handshake_timeout: Duration,
 }
@@ -78,7 +80,10 @@ impl Default for Setup {
     fn default() -> Self {
         let limits = CodecLimits::default();
         let handshake_timeout = Entrance::HANDSHAKE_TIMEOUT;
-        Self { limits, connections: 100, tls: None, handshake_timeout }
+        let all = u32::MAX;
+        let bounds =
+            Bounds { connections_per_address: all, requests_per_client: all, requests: all };
+        Self { limits, connections: 100, bounds, tls: None, handshake_timeout }
     }
 }
 
@@ -94,10 +99,13 @@ impl Rig {
         let (failed, failures) = mpsc::unbounded_channel();
         let entrance = Entrance {
             name: "test".into(),
-            tls: setup.tls,
+            tls: setup.tls.map(|resolver| {
+                Arc::new(Arc::new(TlsTerms::new(resolver, None))) as Arc<dyn TlsSource>
+            }),
             limits: setup.limits,
             handshake_timeout: setup.handshake_timeout,
             connections: Arc::new(Semaphore::new(setup.connections)),
+            clients: Clients::new(setup.bounds, Arc::default(), Refused::default()),
             handshake_failed: Arc::new(move |failure, _| _ = failed.send(failure)),
         };
         let refused = Arc::<Mutex<Vec<Refusal>>>::default();

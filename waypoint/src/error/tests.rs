@@ -14,6 +14,8 @@ fn all() -> Vec<(String, RequestError)> {
     let text = || "x".to_owned();
     let mut rows = vec![
         ("MemoryShort".into(), RequestError::MemoryShort),
+        ("RequestsMax".into(), RequestError::RequestsMax),
+        ("ClientRequestsMax".into(), RequestError::ClientRequestsMax),
         ("NoHost".into(), RequestError::NoHost),
         ("Misdirected".into(), RequestError::Misdirected),
         ("NoRoute".into(), RequestError::NoRoute),

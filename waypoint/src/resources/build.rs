@@ -14,9 +14,11 @@ use waypoint_policies::{
 use super::generations::is_offered;
 use super::modules::ModuleDigest;
 use super::{Generations, Modules, ReloadResult, Sources};
+use crate::identity::ClientTrust;
+use crate::listener::TlsTerms;
 use crate::snapshot::{
     CalloutTargets, CertificateStore, Current, FilterSlot, ServedEntrance, ServedService, Services,
-    Snapshot,
+    Snapshot, SnapshotCertificates,
 };
 use crate::upstream::{Protocol, Security, Upstreams};
 
@@ -272,12 +274,14 @@ impl Builder {
                 .find(|denied| denied.entrances.contains(&entrance.name))
                 .map(|denied| denied.key.to_string());
             let certificates = self.certificates(entrance, &former, problems);
+            let tls = self.terms(entrance, &former, problems);
             let wanted = entrance.filters.iter().filter_map(|key| filters.get(key).cloned());
             let one = ServedEntrance {
                 model: Arc::clone(entrance),
                 filters: wanted.collect(),
                 denied_by,
                 certificates,
+                tls,
             };
             served.insert(Arc::clone(&entrance.name), Arc::new(one));
         }
@@ -300,6 +304,38 @@ impl Builder {
             self.resources.problem("certificate", &key, "metadata/name", &bad.to_string())
         }));
         Some(Arc::new(store))
+    }
+
+    /// What handshakes offer and demand: the former terms, unless something else is demanded now.
+    fn terms(
+        &self,
+        entrance: &Entrance,
+        former: &Snapshot,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Arc<TlsTerms>> {
+        let tls = entrance.tls.as_ref()?;
+        let former = former.entrances.get(&entrance.name);
+        let former = former.and_then(|former| former.tls.as_ref());
+        let former_trust = former.and_then(|former| former.trust());
+        let trust = tls.clients.as_ref().map(|clients| {
+            let (trust, bad) = ClientTrust::build(clients, &TlsTerms::provider());
+            problems.extend(bad.iter().map(|bad| {
+                let (key, message) = (&bad.source_key, bad.to_string());
+                self.resources.problem("client-trust", key, "metadata/name", &message)
+            }));
+            trust
+        });
+        let same = match (&trust, former_trust) {
+            (None, None) => true,
+            (Some(trust), Some(former)) => trust.is_same(former),
+            _ => false,
+        };
+        if let Some(former) = former.filter(|_| same) {
+            return Some(Arc::clone(former));
+        }
+        let (current, name) = (Arc::clone(&self.parts.current), Arc::clone(&entrance.name));
+        let resolver = Arc::new(SnapshotCertificates::new(current, name));
+        Some(Arc::new(TlsTerms::new(resolver, trust.map(Arc::new))))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Certificates of HTTPS entrances, chosen by server name from the current snapshot.
 //!
-//! The listener holds a [`SnapshotCertificates`], which reads the snapshot at each handshake: a
-//! rotated Secret is used by the next handshake, and connections that live keep theirs.
+//! The listener's terms hold a [`SnapshotCertificates`], which reads the snapshot at each handshake:
+//! a rotated Secret is used by the next handshake, and connections that live keep theirs. What is
+//! demanded of clients is read the same way, by [`SnapshotTls`].
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use thiserror::Error;
 use waypoint_policies::{Certificate, Hostname, Tls};
 
 use super::Current;
+use crate::listener::{TlsSource, TlsTerms};
 
 /// The certificates of one entrance, ready for handshakes.
 #[derive(Debug)]
@@ -116,6 +118,25 @@ fn certified_key(certificate: &Certificate) -> Result<Arc<CertifiedKey>, Certifi
             Ok(Arc::new(certified))
         }
         Err(_) => Err(CertificateProblem::Mismatch { secret: secret() }),
+    }
+}
+
+/// The terms of the snapshot of the moment.
+pub struct SnapshotTls {
+    current: Arc<Current>,
+    entrance: Arc<str>,
+}
+
+impl SnapshotTls {
+    /// Reads `entrance`'s terms from `current` at each handshake.
+    pub fn new(current: Arc<Current>, entrance: Arc<str>) -> Self {
+        Self { current, entrance }
+    }
+}
+
+impl TlsSource for SnapshotTls {
+    fn terms(&self) -> Option<Arc<TlsTerms>> {
+        self.current.load().entrances.get(&self.entrance)?.tls.clone()
     }
 }
 

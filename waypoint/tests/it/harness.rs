@@ -133,6 +133,17 @@ impl Waypoint {
         Self::launch(dir, resources, arguments, &[], true)
     }
 
+    /// As [`Waypoint::start`], in a shell that has first run `preparation`, such as `ulimit -n 128`.
+    pub(crate) async fn start_under(resources: &str, preparation: &str) -> Self {
+        let (dir, folder) = laid_out(resources);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{preparation}; exec \"$0\" \"$@\"")]);
+        shell.arg(env!("CARGO_BIN_EXE_waypoint"));
+        let waypoint = Self::launch_by(shell, dir, &folder, &[], &[], true);
+        waypoint.logged("serving").await;
+        waypoint
+    }
+
     fn launch(
         dir: tempfile::TempDir,
         resources: &Path,
@@ -140,8 +151,19 @@ impl Waypoint {
         variables: &[(&str, &Path)],
         read_access_log: bool,
     ) -> Self {
+        let binary = Command::new(env!("CARGO_BIN_EXE_waypoint"));
+        Self::launch_by(binary, dir, resources, arguments, variables, read_access_log)
+    }
+
+    fn launch_by(
+        mut command: Command,
+        dir: tempfile::TempDir,
+        resources: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &Path)],
+        read_access_log: bool,
+    ) -> Self {
         let addresses_file = dir.path().join("addresses.json");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_waypoint"));
         command
             .arg("run")
             .arg("-f")
@@ -238,6 +260,18 @@ impl Waypoint {
         let pid =
             rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
         rustix::process::kill_process(pid, signal).expect("the process runs");
+    }
+
+    /// CPU time of the process so far, in user and system mode.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let pid = self.child.id().expect("the process runs");
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
+        // The name, in parentheses, may hold anything; what follows it begins with field 3.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let field = |number: usize| fields.split(' ').nth(number - 3).expect("a field");
+        let ticks = |number| field(number).parse::<u64>().expect("a number");
+        let per_second = rustix::param::clock_ticks_per_second();
+        Duration::from_millis((ticks(14) + ticks(15)) * 1_000 / per_second)
     }
 
     /// Resident memory, in KiB.

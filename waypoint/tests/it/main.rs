@@ -20,6 +20,7 @@ mod callout;
 mod envoy;
 mod hostile;
 mod limits;
+mod overload;
 mod policies;
 mod records;
 mod uploads;
@@ -35,6 +36,7 @@ mod reload;
 mod takeover;
 
 mod bodies;
+mod client_certificates;
 mod ejection;
 mod grpc;
 mod grpc_route;

@@ -19,7 +19,7 @@ use crate::streams::request_with;
 
 /// A certificate with its key, as a Secret holds them.
 pub(crate) struct Made {
-    der: CertificateDer<'static>,
+    pub(crate) der: CertificateDer<'static>,
     pub(crate) secret: String,
 }
 
