@@ -34,6 +34,7 @@ mod operate;
 mod reload;
 mod takeover;
 
+mod backend_filters;
 mod bodies;
 mod ejection;
 mod grpc;
