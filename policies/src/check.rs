@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{
-    Condition, Entrance, EntranceKind, FilterKey, Model, ResourceKey, ServicePort, ServicePortKey,
+    Condition, Entrance, EntranceKind, FilterKey, Model, ResourceKey, ServicePortKey,
 };
 use crate::ports;
 use crate::problem::{Note, Problem};
@@ -146,10 +146,8 @@ impl Checker<'_> {
         let services = std::mem::take(&mut self.services);
         let services = services.into_iter().map(|(key, draft)| {
             let filters = self.attached.of_service(&key);
-            let Draft { protocol, endpoints, .. } = draft;
             let tls = self.tls.take(&key);
-            let port = ServicePort { key: key.clone(), protocol, tls, endpoints, filters };
-            (key, Arc::new(port))
+            (key.clone(), Arc::new(draft.port(key, tls, filters)))
         });
         let model = Model {
             entrances: entrances.into_iter().map(Arc::new).collect(),

@@ -9,6 +9,7 @@
 #![deny(missing_docs)]
 
 mod check;
+mod locality;
 mod merge;
 pub mod model;
 mod nearest;
@@ -22,6 +23,7 @@ mod source;
 mod text;
 
 pub use check::{Checked, Denied, check, rank};
+pub use locality::{Distribution, Endpoint, Place};
 pub use merge::{fall_back, merge};
 pub use model::*;
 pub use problem::{Note, Problem, Severity, render};

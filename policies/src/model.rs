@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use crate::locality::{Distribution, Endpoint};
 use crate::route::{Cors, Redirect, Rewrite, RouteTable};
 
 /// The desired state that all resources together describe.
@@ -155,8 +155,11 @@ pub struct ServicePort {
     /// TLS towards its endpoints; `None` = plain text. `Err`: a BackendTLSPolicy covers the port and
     /// cannot be used, so that nothing may be sent (the reason, for people).
     pub tls: Option<Result<Arc<BackendTls>, String>>,
-    /// Ready addresses, from EndpointSlices; empty means 503.
-    pub endpoints: Vec<SocketAddr>,
+    /// How far its traffic may travel.
+    pub distribution: Distribution,
+    /// Ready endpoints, from EndpointSlices, by address; where there is none, those that are about
+    /// to end and still serve. Empty means 503.
+    pub endpoints: Vec<Endpoint>,
     /// Filters attached to this Service. Whoever is routed here must have run them: an entrance of
     /// the service runs them first, a Gateway's route adds those that have not run.
     pub filters: Vec<FilterKey>,

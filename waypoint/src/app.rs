@@ -17,6 +17,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use waypoint_abi::{ArtefactCache, EngineOptions};
+use waypoint_policies::Place;
 
 use crate::access_log::{AccessLog, Format, Records};
 use crate::admin::{Admin, Health};
@@ -79,6 +80,8 @@ pub struct Settings {
     pub memory_max_bytes: Option<u64>,
     /// Networks whose forwarding headers are believed.
     pub trusted_hops: Vec<IpNet>,
+    /// Where the process runs: services may prefer endpoints that are near.
+    pub place: Place,
     /// Where compiled modules are kept.
     pub cache_dir: PathBuf,
     /// Where listening sockets are taken over from a predecessor and given to a successor.
@@ -420,6 +423,7 @@ impl State {
             upstreams: self.upstreams,
             targets: self.targets,
             current: self.current,
+            place: settings.place.clone(),
         })
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     codec::body::{Body, BodyError},
 };
 
-use balance::{Endpoint, Service};
+use balance::{Endpoint, Groups, Service};
 pub use balance::{EndpointFigures, Upstreams};
 pub use health::EjectionLimits;
 pub use retry::RetryBudget;
@@ -185,7 +185,9 @@ pub struct Cluster {
     service: Arc<Service>,
     protocol: Protocol,
     security: Security,
+    /// Group by group.
     endpoints: Arc<[Arc<Endpoint>]>,
+    groups: Arc<Groups>,
 }
 
 impl Cluster {
@@ -202,6 +204,12 @@ impl Cluster {
     /// Whether its endpoints are spoken to in TLS.
     pub fn is_secure(&self) -> bool {
         matches!(self.security, Security::Tls(_))
+    }
+
+    /// The addresses of its endpoints, in groups of which the first is preferred.
+    pub fn groups(&self) -> impl Iterator<Item = Vec<SocketAddr>> {
+        let groups = self.groups.each(&self.endpoints);
+        groups.map(|group| group.iter().map(|endpoint| endpoint.address).collect())
     }
 
     /// Sends the request to the better of two endpoints and returns its response.

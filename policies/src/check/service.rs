@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::Checker;
-use crate::model::{AppProtocol, ServicePortKey};
+use crate::locality::{Distribution, Endpoint};
+use crate::model::{AppProtocol, BackendTls, FilterKey, ServicePort, ServicePortKey};
 use crate::nearest::nearest;
 use crate::problem::{Note, Problem};
 use crate::resource::Held;
 use crate::resource::service::{
-    EndpointSlice, SERVICE_NAME_LABEL, Service, ServicePort, Transport,
+    self as resource, EndpointSlice, HintName, SERVICE_NAME_LABEL, Service, ServicePort as Written,
+    Transport,
 };
 
 /// One service port before its filters are known.
@@ -17,10 +20,34 @@ use crate::resource::service::{
 pub(super) struct Draft {
     pub name: String,
     pub protocol: AppProtocol,
-    pub endpoints: Vec<SocketAddr>,
+    pub distribution: Distribution,
+    /// Those that are ready.
+    pub endpoints: Vec<Endpoint>,
+    /// Those that are about to end and still serve.
+    pub ending: Vec<Endpoint>,
 }
 
 impl Draft {
+    /// With what else is known of the port.
+    ///
+    /// # Source
+    ///
+    /// Kubernetes KEP-1669: endpoints that end are used while no other is ready.
+    pub(super) fn port(
+        self,
+        key: ServicePortKey,
+        tls: Option<Result<Arc<BackendTls>, String>>,
+        filters: Vec<FilterKey>,
+    ) -> ServicePort {
+        let Self { protocol, distribution, mut endpoints, ending, .. } = self;
+        if endpoints.is_empty() {
+            endpoints = ending;
+        }
+        endpoints.sort_by_key(|endpoint| endpoint.address);
+        endpoints.dedup_by_key(|endpoint| endpoint.address);
+        ServicePort { key, protocol, tls, distribution, endpoints, filters }
+    }
+
     /// Whether the port is declared to speak HTTP.
     pub(super) fn is_http(&self) -> bool {
         self.protocol != AppProtocol::Undeclared
@@ -34,7 +61,12 @@ impl<'a> Checker<'a> {
                 let draft = Draft {
                     name: port.name.clone(),
                     protocol: protocol(port),
+                    distribution: service
+                        .spec
+                        .traffic_distribution
+                        .map_or_else(Distribution::default, Distribution::from),
                     endpoints: Vec::new(),
+                    ending: Vec::new(),
                 };
                 self.services.insert(key_of(service, port.port), draft);
             }
@@ -48,10 +80,6 @@ impl<'a> Checker<'a> {
                 None => self.lost_slice(slice, name),
             }
         }
-        for draft in self.services.values_mut() {
-            draft.endpoints.sort_unstable();
-            draft.endpoints.dedup();
-        }
         for service in self.resources.each::<Service>() {
             if !with_slices.contains(&(service.namespace(), &service.key().name)) {
                 let message =
@@ -64,21 +92,21 @@ impl<'a> Checker<'a> {
 
     fn endpoints(&mut self, service: Held<'a, Service>, slice: Held<'a, EndpointSlice>) {
         for port in slice.spec.ports.iter().filter(|port| port.protocol == Transport::Tcp) {
-            let is_same = |candidate: &&ServicePort| {
+            let is_same = |candidate: &&Written| {
                 candidate.name == port.name && candidate.protocol == Transport::Tcp
             };
             let Some(service_port) = service.spec.ports.iter().find(is_same) else { continue };
             let key = key_of(service, service_port.port);
-            let ready = slice
-                .spec
-                .endpoints
-                .iter()
-                .filter(|endpoint| endpoint.conditions.ready != Some(false));
-            let addresses = ready.filter_map(|endpoint| endpoint.address());
-            if let Some(draft) = self.services.get_mut(&key) {
-                draft
-                    .endpoints
-                    .extend(addresses.map(|address| SocketAddr::new(address, port.port)));
+            let Some(draft) = self.services.get_mut(&key) else { continue };
+            for written in &slice.spec.endpoints {
+                let list = if written.conditions.is_ready() {
+                    &mut draft.endpoints
+                } else if written.conditions.is_last_resort() {
+                    &mut draft.ending
+                } else {
+                    continue;
+                };
+                list.extend(endpoint(written, port.port));
             }
         }
         self.strange_ports(service, slice);
@@ -115,6 +143,17 @@ impl<'a> Checker<'a> {
     }
 }
 
+fn endpoint(written: &resource::Endpoint, port: u16) -> Option<Endpoint> {
+    let names = |hints: &[HintName]| hints.iter().map(|hint| hint.name.clone()).collect();
+    Some(Endpoint {
+        address: SocketAddr::new(written.address()?, port),
+        zone: written.zone.clone(),
+        node: written.node_name.clone(),
+        for_zones: names(&written.hints.for_zones),
+        for_nodes: names(&written.hints.for_nodes),
+    })
+}
+
 fn key_of(service: Held<'_, Service>, port: u16) -> ServicePortKey {
     let key = service.key();
     ServicePortKey { namespace: key.namespace.clone(), name: key.name.clone(), port }
@@ -125,7 +164,7 @@ fn key_of(service: Held<'_, Service>, port: u16) -> ServicePortKey {
 /// # Source
 ///
 /// Kubernetes, `ServicePort.appProtocol`; Istio, protocol selection by port name.
-fn protocol(port: &ServicePort) -> AppProtocol {
+fn protocol(port: &Written) -> AppProtocol {
     if let Some(declared) = &port.app_protocol {
         return match declared.to_ascii_lowercase().as_str() {
             "http" | "http1" | "kubernetes.io/ws" => AppProtocol::Http1,

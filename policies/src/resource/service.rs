@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::locality::Distribution;
+
 /// A service: its ports. Where it is found is told by EndpointSlices.
 ///
 /// # Source
@@ -15,7 +17,7 @@ use serde::Deserialize;
 #[schemars(extend("x-ignored" = ["allocateLoadBalancerNodePorts", "clusterIP", "clusterIPs", "externalIPs",
     "externalTrafficPolicy", "healthCheckNodePort", "internalTrafficPolicy", "ipFamilies", "ipFamilyPolicy",
     "loadBalancerClass", "loadBalancerIP", "loadBalancerSourceRanges", "publishNotReadyAddresses", "selector",
-    "sessionAffinityConfig", "trafficDistribution"]))]
+    "sessionAffinityConfig"]))]
 #[schemars(extend("x-unsupported" = ["externalName"]))]
 pub(crate) struct Service {
     /// `ExternalName` is not supported yet.
@@ -26,10 +28,31 @@ pub(crate) struct Service {
     #[serde(default)]
     #[allow(dead_code, reason = "one value only")]
     pub session_affinity: SessionAffinity,
+    /// Which endpoints are preferred, seen from where the proxy runs.
+    pub traffic_distribution: Option<TrafficDistribution>,
     /// Its ports.
     #[serde(default)]
     #[schemars(length(max = 100))]
     pub ports: Vec<ServicePort>,
+}
+
+/// Which endpoints are preferred. `PreferClose` is the older name of `PreferSameZone`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub(crate) enum TrafficDistribution {
+    PreferClose,
+    PreferSameZone,
+    PreferSameNode,
+}
+
+impl From<TrafficDistribution> for Distribution {
+    fn from(written: TrafficDistribution) -> Self {
+        match written {
+            TrafficDistribution::PreferClose | TrafficDistribution::PreferSameZone => {
+                Self::PreferSameZone
+            }
+            TrafficDistribution::PreferSameNode => Self::PreferSameNode,
+        }
+    }
 }
 
 /// How the service is reached from elsewhere.
@@ -109,7 +132,7 @@ pub(crate) enum AddressType {
 /// One endpoint.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-ignored" = ["deprecatedTopology", "hints", "hostname", "nodeName", "targetRef", "zone"]))]
+#[schemars(extend("x-ignored" = ["deprecatedTopology", "hostname", "targetRef"]))]
 pub(crate) struct Endpoint {
     /// Its addresses; the first is used.
     #[schemars(length(min = 1, max = 100))]
@@ -117,6 +140,32 @@ pub(crate) struct Endpoint {
     /// Whether it takes traffic.
     #[serde(default)]
     pub conditions: EndpointConditions,
+    /// The zone that it is in.
+    pub zone: Option<String>,
+    /// The node that it runs on.
+    pub node_name: Option<String>,
+    /// Who should use it.
+    #[serde(default)]
+    pub hints: EndpointHints,
+}
+
+/// Who should use an endpoint.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct EndpointHints {
+    /// Clients in these zones.
+    #[schemars(length(max = 8))]
+    pub for_zones: Vec<HintName>,
+    /// Clients on these nodes.
+    #[schemars(length(max = 8))]
+    pub for_nodes: Vec<HintName>,
+}
+
+/// A zone or a node.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub(crate) struct HintName {
+    /// Its name.
+    pub name: String,
 }
 
 impl Endpoint {
@@ -128,10 +177,24 @@ impl Endpoint {
 
 /// Whether an endpoint takes traffic.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[schemars(extend("x-ignored" = ["serving", "terminating"]))]
 pub(crate) struct EndpointConditions {
     /// Absent = ready.
     pub ready: Option<bool>,
+    /// Whether it answers, although it may be about to end.
+    pub serving: Option<bool>,
+    /// Whether it is about to end.
+    pub terminating: Option<bool>,
+}
+
+impl EndpointConditions {
+    pub(crate) fn is_ready(self) -> bool {
+        self.ready != Some(false)
+    }
+
+    /// Not ready because it is about to end, and still answers: better than nobody.
+    pub(crate) fn is_last_resort(self) -> bool {
+        !self.is_ready() && self.serving == Some(true) && self.terminating == Some(true)
+    }
 }
 
 /// One port of a slice.

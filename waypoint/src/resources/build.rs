@@ -1,14 +1,15 @@
 //! One build: from files to the next snapshot, aside from the one that serves.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::task::{JoinError, spawn_blocking};
 use waypoint_policies::{
-    AppProtocol, Checked, Denied, Entrance, FailurePolicy, Filter, FilterKey, Model, Note, Problem,
-    ResourceKey, Resources, ServicePort, ServicePortKey, SourceFile,
+    AppProtocol, Checked, Denied, Entrance, FailurePolicy, Filter, FilterKey, Model, Note, Place,
+    Problem, ResourceKey, Resources, ServicePort, ServicePortKey, SourceFile,
 };
 
 use super::generations::is_offered;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub targets: Arc<CalloutTargets>,
     /// What requests see.
     pub current: Arc<Current>,
+    /// Where we run.
+    pub place: Place,
 }
 
 /// Builds snapshots, and remembers what the last one was built from.
@@ -165,8 +168,12 @@ impl Builder {
             };
             let name: Arc<str> = service.key.to_string().into();
             let security = self.security(service, protocol, problems);
-            let cluster =
-                self.parts.upstreams.cluster(name, protocol, security, &service.endpoints);
+            let groups: Vec<Vec<SocketAddr>> = service
+                .groups(&self.parts.place)
+                .into_iter()
+                .map(|group| group.into_iter().map(|endpoint| endpoint.address).collect())
+                .collect();
+            let cluster = self.parts.upstreams.cluster(name, protocol, security, &groups);
             let key = Arc::new(service.key.clone());
             Arc::new(ServedService { key, model: Arc::clone(service), cluster })
         };

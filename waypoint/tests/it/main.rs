@@ -42,6 +42,7 @@ mod grpc_route;
 mod http2_threads;
 mod hygiene;
 mod interim;
+mod locality;
 mod route_filters;
 mod routing;
 mod suites;
