@@ -23,7 +23,7 @@ mod source;
 mod text;
 
 pub use check::{Checked, Denied, check, rank};
-pub use locality::{Distribution, Endpoint, Place};
+pub use locality::{Distribution, Endpoint, EndpointHost, Place};
 pub use merge::{fall_back, merge};
 pub use model::*;
 pub use problem::{Note, Problem, Severity, render};

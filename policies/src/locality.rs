@@ -3,7 +3,9 @@
 //! Pure: the place of the proxy and what EndpointSlices say of each endpoint go in, groups come
 //! out. Which group a request goes to is decided by whoever knows which endpoints are healthy.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::model::ServicePort;
 
@@ -32,11 +34,32 @@ pub enum Distribution {
     PreferSameNode,
 }
 
-/// One address of a service, and where it is.
+/// What an endpoint is called.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndpointHost {
+    /// An address.
+    Address(IpAddr),
+    /// A DNS name, to be resolved again and again: it stands for all of its addresses.
+    Name(Arc<str>),
+}
+
+impl fmt::Display for EndpointHost {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(IpAddr::V4(v4)) => v4.fmt(out),
+            Self::Address(IpAddr::V6(v6)) => write!(out, "[{v6}]"),
+            Self::Name(name) => out.write_str(name),
+        }
+    }
+}
+
+/// One endpoint of a service, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// What it is called.
+    pub host: EndpointHost,
+    /// The port that it listens on.
+    pub port: u16,
     /// Its zone.
     pub zone: Option<String>,
     /// The node that it runs on.
@@ -45,6 +68,13 @@ pub struct Endpoint {
     pub for_zones: Vec<String>,
     /// `hints.forNodes`: nodes whose clients should use it.
     pub for_nodes: Vec<String>,
+}
+
+impl Endpoint {
+    /// `ADDRESS:PORT` or `NAME:PORT`.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
 }
 
 impl ServicePort {
@@ -115,7 +145,8 @@ mod tests {
             let (zone, node) = own.split_once('/').unwrap_or((own, ""));
             let (for_zone, for_node) = hints.split_once('/').unwrap_or((hints, ""));
             Endpoint {
-                address: ([10, 0, 0, 1], number).into(),
+                host: EndpointHost::Address([10, 0, 0, 1].into()),
+                port: number,
                 zone: some(zone),
                 node: some(node),
                 for_zones: some(for_zone).into_iter().collect(),
@@ -157,7 +188,7 @@ mod tests {
         for (wanted, place, endpoints, want) in cases {
             let port = port(wanted, endpoints);
             let groups = port.groups(place);
-            let ports = groups.iter().map(|group| group.iter().map(|one| one.address.port()));
+            let ports = groups.iter().map(|group| group.iter().map(|one| one.port));
             let ports: Vec<Vec<u16>> = ports.map(Iterator::collect).collect();
             assert_eq!(ports, want, "{wanted:?} {endpoints:?}");
         }

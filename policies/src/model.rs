@@ -157,7 +157,7 @@ pub struct ServicePort {
     pub tls: Option<Result<Arc<BackendTls>, String>>,
     /// How far its traffic may travel.
     pub distribution: Distribution,
-    /// Ready endpoints, from EndpointSlices, by address; where there is none, those that are about
+    /// Ready endpoints, from EndpointSlices or the name of an ExternalName service, in order; where there is none, those that are about
     /// to end and still serve. Empty means 503.
     pub endpoints: Vec<Endpoint>,
     /// Filters attached to this Service. Whoever is routed here must have run them: an entrance of

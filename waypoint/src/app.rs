@@ -35,7 +35,7 @@ use crate::resources::{
     Trigger,
 };
 use crate::snapshot::{CalloutTargets, Current};
-use crate::upstream::{UpstreamLimits, Upstreams};
+use crate::upstream::{NameLimits, UpstreamLimits, Upstreams};
 
 use operator::OperatorPorts;
 use sockets::{Addresses, Sockets};
@@ -80,6 +80,8 @@ pub struct Settings {
     pub memory_max_bytes: Option<u64>,
     /// Networks whose forwarding headers are believed.
     pub trusted_hops: Vec<IpNet>,
+    /// Whom to ask for the addresses of names; `None` = whom `/etc/resolv.conf` names.
+    pub resolver: Option<SocketAddr>,
     /// Where the process runs: services may prefer endpoints that are near.
     pub place: Place,
     /// Where compiled modules are kept.
@@ -201,6 +203,8 @@ impl App {
             None => Inherited::nothing(),
         };
         let ports = OperatorPorts::bind(&settings, &addresses, &mut inherited).await?;
+        // Before the first name is resolved: none may lead to the admin port.
+        state.upstreams.listens_on(addresses.all().into_values().collect());
         let mut sockets = Sockets {
             settings: settings.clone(),
             current: Arc::clone(&state.current),
@@ -211,6 +215,7 @@ impl App {
             closing: closing.clone(),
             tasks: traffic_tasks,
             addresses: Arc::clone(&addresses),
+            upstreams: Arc::clone(&state.upstreams),
             inherited,
             bound: BTreeMap::new(),
         };
@@ -385,7 +390,9 @@ impl State {
         let targets = Arc::new(CalloutTargets::default());
         let host = FilterHost::new(tasks.clone(), Arc::clone(&targets));
         let generations = Arc::new(Generations::new(Arc::new(host)));
-        let upstreams = Upstreams::new(UpstreamLimits::default(), tasks.clone());
+        let names = NameLimits { resolver: settings.resolver, ..NameLimits::default() };
+        let limits = UpstreamLimits { names, ..UpstreamLimits::default() };
+        let upstreams = Upstreams::new(limits, tasks.clone());
         let metrics = Metrics::new(Arc::clone(&generations) as _, &upstreams);
         tracing::debug!(cache = %settings.cache_dir.display(), "engine started");
         Ok(Self {

@@ -115,6 +115,11 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "WAYPOINT_TRUSTED_HOPS", value_name = "CIDR", value_delimiter = ',')]
     trusted_hops: Vec<IpNet>,
 
+    /// The name server to ask for names of endpoints (ExternalName services, slices of names); by
+    /// default those of /etc/resolv.conf, after /etc/hosts.
+    #[arg(long, env = "WAYPOINT_RESOLVER", value_name = "ADDR:PORT")]
+    resolver: Option<SocketAddr>,
+
     /// The zone that the proxy runs in; services whose `trafficDistribution` or hints ask for it
     /// prefer endpoints of the same zone.
     #[arg(long, env = "WAYPOINT_ZONE", value_name = "NAME")]
@@ -247,6 +252,7 @@ impl RunArgs {
             connections_max: self.connections_max,
             memory_max_bytes: self.memory_max_mib.map(|mib| u64::from(mib) << 20),
             trusted_hops: self.trusted_hops,
+            resolver: self.resolver,
             place: Place { zone: named(self.zone), node: named(self.node) },
             cache_dir: self.cache_dir.unwrap_or_else(app::default_cache_dir),
             takeover: self.takeover,

@@ -96,6 +96,7 @@ fn settings(args: &DemoArgs) -> Settings {
         connections_max: 1_000,
         memory_max_bytes: None,
         trusted_hops: Vec::new(),
+        resolver: None,
         place: Place::default(),
         cache_dir: crate::app::default_cache_dir(),
         takeover: None,

@@ -1,18 +1,17 @@
 //! Services and the addresses behind them.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Checker;
-use crate::locality::{Distribution, Endpoint};
+use crate::locality::{Distribution, Endpoint, EndpointHost};
 use crate::model::{AppProtocol, BackendTls, FilterKey, ServicePort, ServicePortKey};
 use crate::nearest::nearest;
 use crate::problem::{Note, Problem};
 use crate::resource::Held;
 use crate::resource::service::{
-    self as resource, EndpointSlice, HintName, SERVICE_NAME_LABEL, Service, ServicePort as Written,
-    Transport,
+    self as resource, AddressType, EndpointSlice, HintName, SERVICE_NAME_LABEL, Service,
+    ServicePort as Written, Transport,
 };
 
 /// One service port before its filters are known.
@@ -43,8 +42,8 @@ impl Draft {
         if endpoints.is_empty() {
             endpoints = ending;
         }
-        endpoints.sort_by_key(|endpoint| endpoint.address);
-        endpoints.dedup_by_key(|endpoint| endpoint.address);
+        endpoints.sort_by(|one, other| (&one.host, one.port).cmp(&(&other.host, other.port)));
+        endpoints.dedup_by(|one, other| one.host == other.host && one.port == other.port);
         ServicePort { key, protocol, tls, distribution, endpoints, filters }
     }
 
@@ -65,7 +64,12 @@ impl<'a> Checker<'a> {
                         .spec
                         .traffic_distribution
                         .map_or_else(Distribution::default, Distribution::from),
-                    endpoints: Vec::new(),
+                    endpoints: service
+                        .spec
+                        .outside()
+                        .map(|name| outside(name, port.port))
+                        .into_iter()
+                        .collect(),
                     ending: Vec::new(),
                 };
                 self.services.insert(key_of(service, port.port), draft);
@@ -81,7 +85,8 @@ impl<'a> Checker<'a> {
             }
         }
         for service in self.resources.each::<Service>() {
-            if !with_slices.contains(&(service.namespace(), &service.key().name)) {
+            let is_known = with_slices.contains(&(service.namespace(), &service.key().name));
+            if !is_known && service.spec.outside().is_none() {
                 let message =
                     format!("{} has no EndpointSlice: requests to it get 503", service.key());
                 let key = Some(service.key().clone());
@@ -106,7 +111,7 @@ impl<'a> Checker<'a> {
                 } else {
                     continue;
                 };
-                list.extend(endpoint(written, port.port));
+                list.extend(endpoint(written, slice.spec.address_type, port.port));
             }
         }
         self.strange_ports(service, slice);
@@ -143,10 +148,23 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn endpoint(written: &resource::Endpoint, port: u16) -> Option<Endpoint> {
+/// What an ExternalName service stands for: its ports are those of the name.
+fn outside(name: &str, port: u16) -> Endpoint {
+    Endpoint {
+        host: EndpointHost::Name(name.into()),
+        port,
+        zone: None,
+        node: None,
+        for_zones: Vec::new(),
+        for_nodes: Vec::new(),
+    }
+}
+
+fn endpoint(written: &resource::Endpoint, kind: AddressType, port: u16) -> Option<Endpoint> {
     let names = |hints: &[HintName]| hints.iter().map(|hint| hint.name.clone()).collect();
     Some(Endpoint {
-        address: SocketAddr::new(written.address()?, port),
+        host: written.host(kind)?,
+        port,
         zone: written.zone.clone(),
         node: written.node_name.clone(),
         for_zones: names(&written.hints.for_zones),

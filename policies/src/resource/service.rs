@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::locality::Distribution;
+use crate::locality::{Distribution, EndpointHost};
+use crate::text::{Parsed, PreciseHostname};
 
 /// A service: its ports. Where it is found is told by EndpointSlices.
 ///
@@ -18,12 +19,12 @@ use crate::locality::Distribution;
     "externalTrafficPolicy", "healthCheckNodePort", "internalTrafficPolicy", "ipFamilies", "ipFamilyPolicy",
     "loadBalancerClass", "loadBalancerIP", "loadBalancerSourceRanges", "publishNotReadyAddresses", "selector",
     "sessionAffinityConfig"]))]
-#[schemars(extend("x-unsupported" = ["externalName"]))]
 pub(crate) struct Service {
-    /// `ExternalName` is not supported yet.
+    /// `ExternalName` has one endpoint, of that name; all others mean the same here.
     #[serde(rename = "type", default)]
-    #[allow(dead_code, reason = "all supported values mean the same here")]
     pub kind: ServiceType,
+    /// The DNS name of what is outside the cluster.
+    pub external_name: Option<Parsed<PreciseHostname>>,
     /// `None`.
     #[serde(default)]
     #[allow(dead_code, reason = "one value only")]
@@ -56,13 +57,21 @@ impl From<TrafficDistribution> for Distribution {
 }
 
 /// How the service is reached from elsewhere.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[schemars(extend("x-unsupported" = ["ExternalName"]))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub(crate) enum ServiceType {
     #[default]
     ClusterIP,
     NodePort,
     LoadBalancer,
+    ExternalName,
+}
+
+impl Service {
+    /// The name that its endpoint has, if it is an ExternalName service.
+    pub(crate) fn outside(&self) -> Option<&str> {
+        let name = self.external_name.as_ref().filter(|_| self.kind == ServiceType::ExternalName);
+        name.map(|name| name.0.as_str())
+    }
 }
 
 /// Whether clients stick to an endpoint.
@@ -109,7 +118,7 @@ pub(crate) enum Transport {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointSlice {
-    /// `IPv4` or `IPv6`.
+    /// `IPv4`, `IPv6` or `FQDN`.
     pub address_type: AddressType,
     /// The addresses.
     #[serde(default)]
@@ -123,10 +132,11 @@ pub(crate) struct EndpointSlice {
 
 /// What the addresses of a slice are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[schemars(extend("x-unsupported" = ["FQDN"]))]
 pub(crate) enum AddressType {
     IPv4,
     IPv6,
+    #[serde(rename = "FQDN")]
+    Fqdn,
 }
 
 /// One endpoint.
@@ -169,9 +179,15 @@ pub(crate) struct HintName {
 }
 
 impl Endpoint {
-    /// The address that is used.
-    pub(crate) fn address(&self) -> Option<IpAddr> {
-        self.addresses.first().and_then(|address| address.parse().ok())
+    /// The address or name that is used; which of them it is was checked when it was read.
+    pub(crate) fn host(&self, kind: AddressType) -> Option<EndpointHost> {
+        let first = self.addresses.first()?;
+        match kind {
+            AddressType::IPv4 | AddressType::IPv6 => {
+                first.parse::<IpAddr>().ok().map(EndpointHost::Address)
+            }
+            AddressType::Fqdn => Some(EndpointHost::Name(first.as_str().into())),
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use waypoint_policies::{Backend, EntranceKind, FilterKey, ModuleSource, Rule, ServicePortKey};
+use waypoint_policies::{
+    Backend, Endpoint, EntranceKind, FilterKey, ModuleSource, Rule, ServicePortKey,
+};
 
 use super::Admin;
 use crate::metrics::FilterSample;
@@ -40,7 +42,7 @@ pub(super) fn model(admin: &Admin) -> Value {
                     Ok(tls) => json!({"policy": tls.policy.to_string(), "hostname": tls.hostname}),
                     Err(reason) => json!({"refused": reason}),
                 }),
-                "endpoints": service.endpoints.iter().map(|one| one.address).collect::<Vec<_>>(),
+                "endpoints": service.endpoints.iter().map(Endpoint::name).collect::<Vec<_>>(),
                 "groups": groups(&snapshot, &service.key),
                 "filters": names(&service.filters),
             })
@@ -57,7 +59,7 @@ pub(super) fn model(admin: &Admin) -> Value {
 
 /// The endpoints of a service, the preferred group first.
 fn groups(snapshot: &Snapshot, key: &ServicePortKey) -> Vec<Vec<SocketAddr>> {
-    snapshot.services.get(key).map_or_else(Vec::new, |served| served.cluster.groups().collect())
+    snapshot.services.get(key).map_or_else(Vec::new, |served| served.cluster.groups())
 }
 
 fn entrance(entrance: &ServedEntrance) -> Value {

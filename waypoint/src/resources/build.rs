@@ -8,8 +8,9 @@ use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::task::{JoinError, spawn_blocking};
 use waypoint_policies::{
-    AppProtocol, Checked, Denied, Entrance, FailurePolicy, Filter, FilterKey, Model, Note, Place,
-    Problem, ResourceKey, Resources, ServicePort, ServicePortKey, SourceFile,
+    AppProtocol, Checked, Denied, Endpoint, EndpointHost, Entrance, FailurePolicy, Filter,
+    FilterKey, Model, Note, Place, Problem, ResourceKey, Resources, ServicePort, ServicePortKey,
+    SourceFile,
 };
 
 use super::generations::is_offered;
@@ -19,7 +20,7 @@ use crate::snapshot::{
     CalloutTargets, CertificateStore, Current, FilterSlot, ServedEntrance, ServedService, Services,
     Snapshot,
 };
-use crate::upstream::{Protocol, Security, Upstreams};
+use crate::upstream::{Protocol, Security, Target, Upstreams};
 
 /// What a build came to.
 pub struct Built {
@@ -168,12 +169,10 @@ impl Builder {
             };
             let name: Arc<str> = service.key.to_string().into();
             let security = self.security(service, protocol, problems);
-            let groups: Vec<Vec<SocketAddr>> = service
-                .groups(&self.parts.place)
-                .into_iter()
-                .map(|group| group.into_iter().map(|endpoint| endpoint.address).collect())
-                .collect();
-            let cluster = self.parts.upstreams.cluster(name, protocol, security, &groups);
+            let groups = service.groups(&self.parts.place);
+            let groups: Vec<Vec<Target>> =
+                groups.into_iter().map(|group| group.into_iter().map(target).collect()).collect();
+            let cluster = self.parts.upstreams.named_cluster(name, protocol, security, &groups);
             let key = Arc::new(service.key.clone());
             Arc::new(ServedService { key, model: Arc::clone(service), cluster })
         };
@@ -307,6 +306,13 @@ impl Builder {
             self.resources.problem("certificate", &key, "metadata/name", &bad.to_string())
         }));
         Some(Arc::new(store))
+    }
+}
+
+fn target(endpoint: &Endpoint) -> Target {
+    match &endpoint.host {
+        EndpointHost::Address(address) => Target::Address(SocketAddr::new(*address, endpoint.port)),
+        EndpointHost::Name(name) => Target::Name(Arc::clone(name), endpoint.port),
     }
 }
 

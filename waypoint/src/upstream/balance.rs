@@ -21,6 +21,7 @@ use waypoint_policies::BackendTls;
 
 use super::counters::{Counters, EjectedCollector};
 use super::health::millis;
+use super::names::{Named, Names, Target};
 use super::pool::{Http1Pool, Http2Pool};
 use super::tls::{self, Identity};
 use super::{
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     /// Cancelled when nothing idle is to be kept any more.
     pub(super) closing: CancellationToken,
+    pub(super) names: Names,
     started: Instant,
     /// Until when some endpoint is ejected, in milliseconds after `started`; 0 = none ever was.
     ejected_until: AtomicU64,
@@ -62,12 +64,13 @@ impl Upstreams {
         let registry = Arc::new(Mutex::new(Registry::new()));
         tasks.spawn(sweep(Arc::clone(&registry), limits.idle_timeout, closing.clone()));
         let _sweeping = closing.clone().drop_guard();
-        let counters = Counters::default();
+        let (counters, names) = (Counters::default(), Names::new(&limits.names));
         let shared = Arc::new(Shared {
             limits,
             tasks,
             counters,
             closing,
+            names,
             started: Instant::now(),
             ejected_until: AtomicU64::new(0),
         });
@@ -96,7 +99,52 @@ impl Upstreams {
         let endpoints = groups.iter().flatten().map(|&address| intern(address)).collect();
         let spilled = || self.shared.counters.spilled(&service.name);
         let groups = Arc::new(Groups::new(groups.iter().map(Vec::len), spilled));
-        Cluster { service, protocol, security, endpoints, groups }
+        Cluster { service, protocol, security, endpoints, groups, named: None }
+    }
+
+    /// As [`Upstreams::cluster`], where endpoints may have names: they are resolved from now on,
+    /// and as long as the cluster lives.
+    pub fn named_cluster(
+        self: &Arc<Self>,
+        service: Arc<str>,
+        protocol: Protocol,
+        security: Security,
+        groups: &[Vec<Target>],
+    ) -> Cluster {
+        let addresses = |group: &Vec<Target>| {
+            let address = |target: &Target| match target {
+                Target::Address(address) => Some(*address),
+                Target::Name(..) => None,
+            };
+            group.iter().map(address).collect::<Option<Vec<_>>>()
+        };
+        match groups.iter().map(addresses).collect::<Option<Vec<_>>>() {
+            Some(addresses) => self.cluster(service, protocol, security, &addresses),
+            None => {
+                let empty = self.cluster(service, protocol, security, &[]);
+                let named = Named::new(self, &self.shared, empty.clone(), groups);
+                Cluster { named: Some(named), ..empty }
+            }
+        }
+    }
+
+    /// Where the process itself listens: names of endpoints may not lead there.
+    pub fn listens_on(&self, addresses: Vec<SocketAddr>) {
+        self.shared.names.own(addresses);
+    }
+
+    /// Whether an endpoint's name may lead to an address, as far as the process itself goes.
+    pub(super) fn may_be_named(&self, address: SocketAddr) -> bool {
+        let is_own = self.shared.names.is_own(address);
+        if is_own {
+            tracing::warn!(%address, "a name may not lead to the proxy itself");
+        }
+        !is_own
+    }
+
+    /// How long a connection may take to be made.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.shared.limits.connect_timeout
     }
 
     /// What a policy says, ready for handshakes. Policies that say the same share their sessions,

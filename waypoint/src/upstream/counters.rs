@@ -20,6 +20,7 @@ pub(super) struct Counters {
     retries: Family<[(&'static str, String); 1], Counter>,
     retries_over_budget: Family<[(&'static str, String); 1], Counter>,
     spilled: Family<[(&'static str, String); 1], Counter>,
+    resolutions: Family<[(&'static str, String); 2], Counter>,
 }
 
 /// Counts the endpoints that are ejected, at each scrape.
@@ -55,6 +56,11 @@ impl Counters {
             "Attempts that went to endpoints that are not the nearest, where some are preferred",
             self.spilled.clone(),
         );
+        registry.register(
+            "waypoint_upstream_name_resolutions",
+            "Answers and failures of the resolver for names of endpoints",
+            self.resolutions.clone(),
+        );
     }
 
     pub(super) fn tls_failed(&self, failure: TlsFailure) {
@@ -67,6 +73,11 @@ impl Counters {
 
     pub(super) fn over_retry_budget(&self, service: &str) {
         self.retries_over_budget.get_or_create(&[("service", service.to_owned())]).inc();
+    }
+
+    pub(super) fn resolved(&self, name: &str, result: &str) {
+        let labels = [("name", name.to_owned()), ("result", result.to_owned())];
+        self.resolutions.get_or_create(&labels).inc();
     }
 
     /// The counter of one service, to be kept: it is counted on the way of requests.

@@ -134,6 +134,7 @@ impl Verdict {
             UpstreamError::MalformedResponse { .. } => Self::Failure(Reason::Malformed),
             UpstreamError::ResponseTimeout => Self::Failure(Reason::Timeout),
             UpstreamError::NoEndpoints
+            | UpstreamError::Unresolved { .. }
             | UpstreamError::QueueFull { .. }
             | UpstreamError::QueueTimeout { .. }
             | UpstreamError::TlsRefused { .. }

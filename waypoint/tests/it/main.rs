@@ -10,6 +10,7 @@
 )]
 
 mod client;
+mod dns;
 mod guests;
 mod harness;
 mod origin;
@@ -43,6 +44,7 @@ mod http2_threads;
 mod hygiene;
 mod interim;
 mod locality;
+mod names;
 mod route_filters;
 mod routing;
 mod suites;
