@@ -1,6 +1,7 @@
 //! The upstream side against real TCP origins: raw ones where a library would tidy up.
 
 mod body;
+mod churn;
 
 mod health;
 mod http1;
