@@ -221,7 +221,7 @@ impl Cluster {
     /// The addresses of its endpoints, in groups of which the first is preferred.
     pub fn groups(&self) -> Vec<Vec<SocketAddr>> {
         if let Some(named) = &self.named {
-            return named.now().groups();
+            return named.now().cluster.groups();
         }
         let groups = self.groups.each(&self.endpoints);
         groups.map(|group| group.iter().map(|endpoint| endpoint.address).collect()).collect()
@@ -252,7 +252,7 @@ impl Cluster {
             None => retry::send(self, request, interim, deadlines).await,
             Some(named) => {
                 let now = named.ready(&deadlines).await?;
-                retry::send(&now, request, interim, deadlines).await
+                retry::send(&now.cluster, request, interim, deadlines).await
             }
         }
     }

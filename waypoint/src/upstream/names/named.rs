@@ -35,11 +35,18 @@ pub(in crate::upstream) struct Named {
     protocol: Protocol,
     security: Security,
     groups: Vec<Vec<Followed>>,
-    current: ArcSwap<Cluster>,
+    current: ArcSwap<Now>,
     /// Wakes requests that wait for the first answers.
     changed: Notify,
     /// One after the other, so that what was learned last is what is served.
     rebuilding: Mutex<()>,
+}
+
+/// What a service is at the moment.
+pub(in crate::upstream) struct Now {
+    pub(in crate::upstream) cluster: Cluster,
+    /// Whether a name had not been answered for yet when this was built.
+    waits: bool,
 }
 
 impl Named {
@@ -60,7 +67,7 @@ impl Named {
             protocol: empty.protocol,
             security: empty.security.clone(),
             groups: groups.iter().map(|group| group.iter().map(place).collect()).collect(),
-            current: ArcSwap::from_pointee(empty),
+            current: ArcSwap::from_pointee(Now { cluster: empty, waits: true }),
             changed: Notify::new(),
             rebuilding: Mutex::new(()),
         });
@@ -79,7 +86,7 @@ impl Named {
     }
 
     /// What the service is at the moment.
-    pub(in crate::upstream) fn now(&self) -> Arc<Cluster> {
+    pub(in crate::upstream) fn now(&self) -> Arc<Now> {
         self.current.load_full()
     }
 
@@ -87,14 +94,17 @@ impl Named {
     pub(super) fn rebuild(&self) {
         let Some(upstreams) = self.upstreams.upgrade() else { return };
         let _one_at_a_time = self.rebuilding.lock();
-        let group = |places: &Vec<Followed>| {
+        let mut waits = false;
+        let mut group = |places: &Vec<Followed>| {
             let mut addresses: Vec<SocketAddr> = Vec::new();
             for place in places {
                 match place {
                     Followed::Address(address) => addresses.push(*address),
                     Followed::Name(name, port) => {
-                        let known = Arc::clone(&name.known.lock().addresses);
-                        let all = known.iter().map(|address| SocketAddr::new(*address, *port));
+                        let known = name.known.lock().clone();
+                        waits |= known.trouble == Some(Trouble::Waiting);
+                        let all =
+                            known.addresses.iter().map(|address| SocketAddr::new(*address, *port));
                         addresses.extend(all.filter(|address| upstreams.may_be_named(*address)));
                     }
                 }
@@ -103,10 +113,10 @@ impl Named {
             addresses.dedup();
             addresses
         };
-        let groups: Vec<_> = self.groups.iter().map(group).collect();
+        let groups: Vec<_> = self.groups.iter().map(&mut group).collect();
         let (service, security) = (Arc::clone(&self.service), self.security.clone());
         let cluster = upstreams.cluster(service, self.protocol, security, &groups);
-        self.current.store(Arc::new(cluster));
+        self.current.store(Arc::new(Now { cluster, waits }));
         self.changed.notify_waiters();
     }
 
@@ -123,9 +133,9 @@ impl Named {
     pub(in crate::upstream) async fn ready(
         &self,
         deadlines: &Deadlines,
-    ) -> Result<Arc<Cluster>, UpstreamError> {
+    ) -> Result<Arc<Now>, UpstreamError> {
         let now = self.now();
-        if !now.endpoints.is_empty() {
+        if !now.cluster.endpoints.is_empty() {
             return Ok(now);
         }
         let Some(upstreams) = self.upstreams.upgrade() else { return Ok(now) };
@@ -134,7 +144,7 @@ impl Named {
         // Over: what is known then is what there is.
         let _ = timeout_at(limit, self.settled()).await;
         let now = self.now();
-        if now.endpoints.is_empty() {
+        if now.cluster.endpoints.is_empty() {
             return Err(self.why());
         }
         Ok(now)
@@ -145,8 +155,8 @@ impl Named {
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            let waits = |name: &Arc<Name>| name.known.lock().trouble == Some(Trouble::Waiting);
-            if !self.now().endpoints.is_empty() || !self.names().any(waits) {
+            let now = self.now();
+            if !now.cluster.endpoints.is_empty() || !now.waits {
                 return;
             }
             changed.await;
