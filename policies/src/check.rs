@@ -15,9 +15,7 @@ mod service;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{
-    Entrance, EntranceKind, FilterKey, Model, ResourceKey, ServicePort, ServicePortKey,
-};
+use crate::model::{Entrance, EntranceKind, FilterKey, Model, ResourceKey, ServicePortKey};
 use crate::ports;
 use crate::problem::{Note, Problem};
 use crate::resource::Resources;
@@ -132,10 +130,8 @@ impl Checker<'_> {
         let services = std::mem::take(&mut self.services);
         let services = services.into_iter().map(|(key, draft)| {
             let filters = self.attached.of_service(&key);
-            let Draft { protocol, endpoints, .. } = draft;
             let tls = self.tls.take(&key);
-            let port = ServicePort { key: key.clone(), protocol, tls, endpoints, filters };
-            (key, Arc::new(port))
+            (key.clone(), Arc::new(draft.port(key, tls, filters)))
         });
         let model = Model {
             entrances: entrances.into_iter().map(Arc::new).collect(),

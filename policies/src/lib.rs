@@ -9,6 +9,7 @@
 #![deny(missing_docs)]
 
 mod check;
+mod locality;
 mod merge;
 pub mod model;
 mod nearest;
@@ -23,6 +24,7 @@ mod status;
 mod text;
 
 pub use check::{Checked, Denied, check, rank};
+pub use locality::{Distribution, Endpoint, EndpointHost, Place};
 pub use merge::{fall_back, merge};
 pub use model::*;
 pub use problem::{Note, Problem, Severity, render};

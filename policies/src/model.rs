@@ -7,7 +7,6 @@ mod clients;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use http::{HeaderName, HeaderValue};
 
 pub use clients::{ClientAuthority, ClientValidation, ValidationMode};
 
+use crate::locality::{Distribution, Endpoint};
 use crate::route::{Cors, Redirect, Rewrite, RouteTable};
 use crate::status::Status;
 
@@ -144,8 +144,11 @@ pub struct ServicePort {
     /// TLS towards its endpoints; `None` = plain text. `Err`: a BackendTLSPolicy covers the port and
     /// cannot be used, so that nothing may be sent (the reason, for people).
     pub tls: Option<Result<Arc<BackendTls>, String>>,
-    /// Ready addresses, from EndpointSlices; empty means 503.
-    pub endpoints: Vec<SocketAddr>,
+    /// How far its traffic may travel.
+    pub distribution: Distribution,
+    /// Ready endpoints, from EndpointSlices or the name of an ExternalName service, in order; where there is none, those that are about
+    /// to end and still serve. Empty means 503.
+    pub endpoints: Vec<Endpoint>,
     /// Filters attached to this Service. Whoever is routed here must have run them: an entrance of
     /// the service runs them first, a Gateway's route adds those that have not run.
     pub filters: Vec<FilterKey>,
@@ -223,24 +226,46 @@ pub struct Rule {
     /// Filters attached to the route, in the order in which they run; they run once the route is
     /// final, and add to those that ran before.
     pub filters: Vec<FilterKey>,
-    /// `requestHeaderModifier`.
-    pub request_headers: HeaderEdits,
-    /// `responseHeaderModifier`.
-    pub response_headers: HeaderEdits,
-    /// `requestRedirect`: the rule answers by itself and has no backend.
-    pub redirect: Option<Arc<Redirect>>,
-    /// `urlRewrite`: what the upstream gets in place of host and path.
-    pub rewrite: Option<Rewrite>,
-    /// `cors`: preflights are answered by the rule itself.
-    pub cors: Option<Arc<Cors>>,
-    /// `requestMirror`: who gets copies; one that cannot be resolved is left out.
-    pub mirrors: Vec<Mirror>,
+    /// What it does by itself.
+    pub actions: Actions,
     /// `timeouts.request`: from the request's head to the end of the response; `None` = no bound.
     pub request_timeout: Option<Duration>,
     /// `timeouts.backendRequest`: one attempt, until its response's head.
     pub backend_timeout: Option<Duration>,
     /// Weighted backends. None, or all of weight zero: the rule answers 500 (Gateway API).
     pub backends: Vec<Backend>,
+}
+
+/// What a rule, or one of its backends, does by itself: the filters of the Gateway API.
+#[derive(Clone, Debug, Default)]
+pub struct Actions {
+    /// `requestHeaderModifier`.
+    pub request_headers: HeaderEdits,
+    /// `responseHeaderModifier`.
+    pub response_headers: HeaderEdits,
+    /// `requestRedirect`: the answer is a redirect. A rule that has one has no backend.
+    pub redirect: Option<Arc<Redirect>>,
+    /// `urlRewrite`: what the upstream gets in place of host and path. A backend's has that of its
+    /// rule in it, where it changes nothing itself.
+    pub rewrite: Option<Rewrite>,
+    /// `cors`: preflights are answered by ourselves.
+    pub cors: Option<Arc<Cors>>,
+    /// `requestMirror`: who gets copies; one that cannot be resolved is left out.
+    pub mirrors: Vec<Mirror>,
+}
+
+impl Actions {
+    /// Takes from the rule what a backend does not change itself. Both were written for the path
+    /// that the rule matches, so one is never applied to what the other has made.
+    pub(crate) fn inherit_rewrite(&mut self, rule: &Self) {
+        let Some(of_rule) = &rule.rewrite else { return };
+        let own = self.rewrite.take();
+        let (hostname, path) = own.map_or((None, None), |own| (own.hostname, own.path));
+        self.rewrite = Some(Rewrite {
+            hostname: hostname.or_else(|| of_rule.hostname.clone()),
+            path: path.or_else(|| of_rule.path.clone()),
+        });
+    }
 }
 
 /// A service port that gets copies of a rule's requests.
@@ -259,10 +284,10 @@ pub struct Backend {
     pub weight: u32,
     /// The service port, or why it cannot be used: that share of the requests gets 500.
     pub target: Result<ServicePortKey, BackendFault>,
-    /// Header edits of this backend's own filters, request side.
-    pub request_headers: HeaderEdits,
-    /// Header edits of this backend's own filters, response side.
-    pub response_headers: HeaderEdits,
+    /// Filters that this backend names, in the order in which they run.
+    pub filters: Vec<FilterKey>,
+    /// What its own filters do, after those of the rule.
+    pub actions: Actions,
 }
 
 /// Why a backend cannot be used.
@@ -278,6 +303,20 @@ pub enum BackendFault {
     RefNotPermitted,
     /// Not a Service.
     InvalidKind,
+    /// It names a filter that is not there, and that must not be skipped.
+    FilterNotFound,
+}
+
+impl BackendFault {
+    /// The reason in the words of the API; `InvalidFilter` is ours.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::BackendNotFound => "BackendNotFound",
+            Self::RefNotPermitted => "RefNotPermitted",
+            Self::InvalidKind => "InvalidKind",
+            Self::FilterNotFound => "InvalidFilter",
+        }
+    }
 }
 
 /// Header edits, in the order of the Gateway API: set, add, remove.

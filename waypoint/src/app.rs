@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use waypoint_policies::Place;
 
 use crate::access_log::{AccessLog, Format, Records};
 use crate::admin::{Admin, Health};
@@ -74,6 +75,10 @@ pub struct Settings {
     pub memory_max_bytes: Option<u64>,
     /// Networks whose forwarding headers are believed.
     pub trusted_hops: Vec<IpNet>,
+    /// Whom to ask for the addresses of names; `None` = whom `/etc/resolv.conf` names.
+    pub resolver: Option<SocketAddr>,
+    /// Where the process runs: services may prefer endpoints that are near.
+    pub place: Place,
     /// Where compiled modules are kept.
     pub cache_dir: PathBuf,
     /// Where listening sockets are taken over from a predecessor and given to a successor.
@@ -193,6 +198,8 @@ impl App {
             None => Inherited::nothing(),
         };
         let ports = OperatorPorts::bind(&settings, &addresses, &mut inherited).await?;
+        // Before the first name is resolved: none may lead to the admin port.
+        state.upstreams.listens_on(addresses.all().into_values().collect());
         let mut sockets = Sockets {
             settings: settings.clone(),
             current: Arc::clone(&state.current),
@@ -204,6 +211,7 @@ impl App {
             closing: closing.clone(),
             tasks: traffic_tasks,
             addresses: Arc::clone(&addresses),
+            upstreams: Arc::clone(&state.upstreams),
             inherited,
             bound: BTreeMap::new(),
         };

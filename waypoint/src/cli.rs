@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use waypoint_policies::Place;
 
 use crate::access_log::Format;
 use crate::app::{self, Settings};
@@ -130,6 +131,20 @@ pub(crate) struct RunArgs {
     /// Networks whose x-forwarded-for and x-forwarded-proto are believed.
     #[arg(long, env = "WAYPOINT_TRUSTED_HOPS", value_name = "CIDR", value_delimiter = ',')]
     trusted_hops: Vec<IpNet>,
+
+    /// The name server to ask for names of endpoints (ExternalName services, slices of names); by
+    /// default those of /etc/resolv.conf, after /etc/hosts.
+    #[arg(long, env = "WAYPOINT_RESOLVER", value_name = "ADDR:PORT")]
+    resolver: Option<SocketAddr>,
+
+    /// The zone that the proxy runs in; services whose `trafficDistribution` or hints ask for it
+    /// prefer endpoints of the same zone.
+    #[arg(long, env = "WAYPOINT_ZONE", value_name = "NAME")]
+    zone: Option<String>,
+
+    /// The node that the proxy runs on, for services that prefer endpoints of the same node.
+    #[arg(long, env = "WAYPOINT_NODE", value_name = "NAME")]
+    node: Option<String>,
 
     /// Where compiled modules are kept; a folder of our own, mode 0700.
     #[arg(long, env = "WAYPOINT_CACHE_DIR", value_name = "DIR")]
@@ -257,12 +272,19 @@ impl RunArgs {
             requests_max: self.requests_max,
             memory_max_bytes: self.memory_max_mib.map(|mib| u64::from(mib) << 20),
             trusted_hops: self.trusted_hops,
+            resolver: self.resolver,
+            place: Place { zone: named(self.zone), node: named(self.node) },
             cache_dir: self.cache_dir.unwrap_or_else(app::default_cache_dir),
             takeover: self.takeover,
             drain: Duration::from_secs(self.drain_seconds),
             access_log: self.log.access_log.format(),
         }
     }
+}
+
+/// An empty variable of the environment names nothing.
+fn named(name: Option<String>) -> Option<String> {
+    name.filter(|name| !name.is_empty())
 }
 
 fn parse_bind(text: &str) -> Result<(String, SocketAddr), String> {

@@ -14,9 +14,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use waypoint_policies::Place;
 
 use crate::app::{App, Settings, StartError};
 use crate::cli::{EXIT_USAGE, LogArgs, finish, logging, say};
+
 use token::Issuer;
 use upstreams::Upstreams;
 
@@ -97,6 +99,8 @@ fn settings(args: &DemoArgs) -> Settings {
         requests_max: crate::overload::REQUESTS_MAX_DEFAULT,
         memory_max_bytes: None,
         trusted_hops: Vec::new(),
+        resolver: None,
+        place: Place::default(),
         cache_dir: crate::app::default_cache_dir(),
         takeover: None,
         drain: Duration::from_secs(5),

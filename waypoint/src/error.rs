@@ -230,6 +230,10 @@ fn upstream_outcome(error: &UpstreamError) -> Outcome {
         UpstreamError::NoEndpoints => {
             outcome(Operator, 503, grpc::UNAVAILABLE, "UH", "no_healthy_upstream")
         }
+        // Envoy's flag for a failed DNS resolution.
+        UpstreamError::Unresolved { .. } => {
+            outcome(Operator, 503, grpc::UNAVAILABLE, "DF", "upstream_name_unresolved")
+        }
         UpstreamError::QueueFull { .. } => {
             outcome(Upstream, 503, grpc::UNAVAILABLE, "UO", "upstream_queue_full")
         }

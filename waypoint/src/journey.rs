@@ -157,7 +157,7 @@ impl Walk<'_> {
         let (snapshot, entrance) = (self.snapshot, self.entrance);
         let checked = authorize::check(snapshot, entrance, &destination, &self.chain, &parts)?;
         let answer = match &destination.onward {
-            Onward::Service { service, .. } => {
+            Onward::Service(service) => {
                 let deadlines = self.deadlines(&destination, &mut parts)?;
                 let targets = self.mirrored(&destination, &parts);
                 edit(&mut parts, &destination).map_err(RequestError::Upstream)?;
@@ -243,12 +243,12 @@ impl Walk<'_> {
     /// Who gets a copy of this request. An upgraded connection is not copied, and a service whose
     /// filters have not run gets nothing.
     fn mirrored(&self, destination: &Destination, parts: &request::Parts) -> Vec<Target> {
-        let mirrors = destination.rule.as_ref().map_or(&[][..], |rule| &rule.mirrors);
         let mut targets = Vec::new();
-        if mirrors.is_empty() || parts.extensions.get::<Upgrade>().is_some() {
+        let mut mirrors = destination.actions().flat_map(|actions| &actions.mirrors).peekable();
+        if mirrors.peek().is_none() || parts.extensions.get::<Upgrade>().is_some() {
             return targets;
         }
-        for mirror in mirrors.iter().filter(|mirror| mirror::is_chosen(mirror.share)) {
+        for mirror in mirrors.filter(|mirror| mirror::is_chosen(mirror.share)) {
             let Some(service) = self.snapshot.services.get(&mirror.target) else { continue };
             let denied = self.snapshot.denied_services.contains_key(&mirror.target);
             match authorize::check_copy(self.snapshot, self.entrance, service, &self.chain, parts) {
@@ -308,40 +308,34 @@ impl Walk<'_> {
 /// Who answered, for the record: the name of what did, and what kind of answer it is.
 fn answered_by(destination: &Destination) -> (&'static str, response::Answerer) {
     match destination.onward {
-        Onward::Service { .. } => ("via_upstream", response::Answerer::Upstream),
+        Onward::Service(_) => ("via_upstream", response::Answerer::Upstream),
         Onward::Preflight => ("cors_preflight", response::Answerer::Waypoint),
         Onward::Redirect(_) => ("route_redirect", response::Answerer::Waypoint),
     }
 }
 
-/// What the upstream gets: `urlRewrite` and `requestHeaderModifier` of the rule, then that of its
+/// What the upstream gets: `urlRewrite`, then `requestHeaderModifier` of the rule, then that of its
 /// backend. Filters, policies and records have seen the request as it came.
 fn edit(parts: &mut request::Parts, destination: &Destination) -> Result<(), UpstreamError> {
-    if let Some(rule) = &destination.rule {
-        if let Some(rewrite) = &rule.rewrite {
-            parts.uri = rewrite
-                .apply(&parts.uri)
-                .map_err(|_| UpstreamError::InvalidRequest { reason: "rewritten_uri" })?;
-        }
-        rule.request_headers.apply(&mut parts.headers);
+    if let Some(rewrite) = destination.rewrite() {
+        parts.uri = rewrite
+            .apply(&parts.uri)
+            .map_err(|_| UpstreamError::InvalidRequest { reason: "rewritten_uri" })?;
     }
-    if let Some(backend) = destination.backend() {
-        backend.request_headers.apply(&mut parts.headers);
+    for actions in destination.actions() {
+        actions.request_headers.apply(&mut parts.headers);
     }
     Ok(())
 }
 
-/// `responseHeaderModifier` of the backend, then of its rule, then its `cors`.
+/// `responseHeaderModifier` of the backend, then of its rule, then `cors`.
 fn edited(
     mut answer: Response<Body>,
     destination: &Destination,
     cross: Option<(Arc<Cors>, CrossOrigin)>,
 ) -> Response<Body> {
-    if let Some(backend) = destination.backend() {
-        backend.response_headers.apply(answer.headers_mut());
-    }
-    if let Some(rule) = &destination.rule {
-        rule.response_headers.apply(answer.headers_mut());
+    for actions in destination.actions().rev() {
+        actions.response_headers.apply(answer.headers_mut());
     }
     if let Some((cors, cross)) = cross {
         match destination.onward {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use http::header::HeaderName;
 use http::request;
 use waypoint_policies::{
-    Backend, Cors, EntranceKind, Facts, FilterKey, Redirect, Rule, Selection, ServicePortKey, rank,
+    Actions, Backend, Cors, EntranceKind, Facts, FilterKey, Redirect, Rewrite, Rule, Selection,
+    ServicePortKey, rank,
 };
 
 use crate::error::RequestError;
@@ -20,6 +21,8 @@ use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
 pub struct Destination {
     /// The rule that matched; `None` when a service's own entrance has no routes.
     pub rule: Option<Arc<Rule>>,
+    /// Which backend of the rule was chosen; `None` where the rule answers itself, or is none.
+    pub backend: Option<usize>,
     /// What answers.
     pub onward: Onward,
     /// The rule's id, or the service's name: for records.
@@ -30,15 +33,10 @@ pub struct Destination {
 #[derive(Clone)]
 pub enum Onward {
     /// An endpoint of a service.
-    Service {
-        /// Which backend of the rule was chosen.
-        backend: usize,
-        /// The service.
-        service: Arc<ServedService>,
-    },
-    /// We do: the rule redirects.
+    Service(Arc<ServedService>),
+    /// We do: the rule or its backend redirects.
     Redirect(Arc<Redirect>),
-    /// We do: a script asks what the rule would allow.
+    /// We do: a script asks what the rule or its backend would allow.
     Preflight,
 }
 
@@ -83,25 +81,32 @@ fn follow(
     if let Some(resource) = snapshot.denied_routes.get(&rule.route) {
         return Err(RequestError::PolicyRefused { resource: resource.clone() });
     }
-    let to = |onward| {
+    let to = |backend, onward| {
         let (rule, id) = (Some(Arc::clone(rule)), Arc::clone(&rule.id));
-        Ok(Destination { rule, onward, id })
+        Ok(Destination { rule, backend, onward, id })
     };
-    if rule.cors.is_some() && Cors::is_preflight(&parts.method, &parts.headers) {
-        return to(Onward::Preflight);
-    }
-    if let Some(redirect) = &rule.redirect {
-        return to(Onward::Redirect(Arc::clone(redirect)));
+    if let Some(onward) = answer(&rule.actions, parts) {
+        return to(None, onward);
     }
     let name = || rule.id.to_string();
     let backend = rule.pick(pick).ok_or_else(|| RequestError::NoBackend { rule: name() })?;
-    let key = rule.backends[backend]
+    let chosen = &rule.backends[backend];
+    let key = chosen
         .target
         .as_ref()
         .map_err(|fault| RequestError::BackendUnusable { rule: name(), fault: *fault })?;
     let service =
         service(snapshot, key)?.ok_or_else(|| RequestError::NoBackend { rule: name() })?;
-    to(Onward::Service { backend, service })
+    let onward = answer(&chosen.actions, parts).unwrap_or(Onward::Service(service));
+    to(Some(backend), onward)
+}
+
+/// What a rule or a backend answers itself, in the place of an upstream.
+fn answer(actions: &Actions, parts: &request::Parts) -> Option<Onward> {
+    if actions.cors.is_some() && Cors::is_preflight(&parts.method, &parts.headers) {
+        return Some(Onward::Preflight);
+    }
+    actions.redirect.as_ref().map(|redirect| Onward::Redirect(Arc::clone(redirect)))
 }
 
 /// A service's own entrance without routes leads to the service itself.
@@ -111,7 +116,7 @@ fn direct(snapshot: &Snapshot, entrance: &ServedEntrance) -> Result<Destination,
     };
     let service = service(snapshot, key)?.ok_or(RequestError::EntranceGone)?;
     let id = Arc::clone(&entrance.model.name);
-    Ok(Destination { rule: None, onward: Onward::Service { backend: 0, service }, id })
+    Ok(Destination { rule: None, backend: None, onward: Onward::Service(service), id })
 }
 
 fn service(
@@ -127,34 +132,47 @@ fn service(
 impl Destination {
     /// The chosen backend of the rule.
     pub fn backend(&self) -> Option<&Backend> {
-        match self.onward {
-            Onward::Service { backend, .. } => self.rule.as_ref()?.backends.get(backend),
-            Onward::Redirect(_) | Onward::Preflight => None,
-        }
+        self.rule.as_ref()?.backends.get(self.backend?)
+    }
+
+    /// What the rule does, then what its chosen backend does.
+    pub fn actions(&self) -> impl DoubleEndedIterator<Item = &Actions> {
+        let rule = self.rule.as_ref().map(|rule| &rule.actions);
+        rule.into_iter().chain(self.backend().map(|backend| &backend.actions))
+    }
+
+    /// `urlRewrite` of the backend, which has that of its rule in it, or else of the rule.
+    pub fn rewrite(&self) -> Option<&Rewrite> {
+        self.actions().next_back()?.rewrite.as_ref()
     }
 
     /// The service that answers.
     pub fn service(&self) -> Option<&Arc<ServedService>> {
         match &self.onward {
-            Onward::Service { service, .. } => Some(service),
+            Onward::Service(service) => Some(service),
             Onward::Redirect(_) | Onward::Preflight => None,
         }
     }
 
-    /// `cors` of the rule.
+    /// `cors` of the rule, or else of the backend.
     pub fn cors(&self) -> Option<&Arc<Cors>> {
-        self.rule.as_ref()?.cors.as_ref()
+        self.actions().find_map(|actions| actions.cors.as_ref())
     }
 
-    /// The filters that this destination demands beyond the entrance's: the route's and the
-    /// service's own, together in the order of their phases and priorities.
+    /// The filters that this destination demands beyond the entrance's: the route's, the backend's
+    /// and the service's own, together in the order of their phases and priorities.
     pub fn demanded(&self, snapshot: &Snapshot) -> Vec<FilterSlot> {
         let rule: &[FilterKey] = self.rule.as_ref().map_or(&[], |rule| &rule.filters);
+        let backend: &[FilterKey] = self.backend().map_or(&[], |backend| &backend.filters);
         let service: &[FilterKey] = self.service().map_or(&[], |service| &service.model.filters);
-        let keys = rule.iter().chain(service.iter().filter(|key| !rule.contains(key)));
+        let backend_only = backend.iter().filter(|key| !rule.contains(key));
+        let service_only =
+            service.iter().filter(|key| !rule.contains(key) && !backend.contains(key));
+        let keys = rule.iter().chain(backend_only).chain(service_only);
         let mut slots: Vec<FilterSlot> =
             keys.filter_map(|key| snapshot.filters.get(key).cloned()).collect();
-        if !rule.is_empty() && !service.is_empty() {
+        let lists = [rule, backend, service];
+        if 1 < lists.iter().filter(|list| !list.is_empty()).count() {
             // A filter that cannot run has no rank: it refuses first.
             slots.sort_by_cached_key(|slot| slot.active().map(|filter| rank(&filter.config)));
         }

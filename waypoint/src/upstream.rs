@@ -13,6 +13,7 @@ mod head;
 mod health;
 mod http1;
 mod http2;
+mod names;
 mod pool;
 mod retry;
 mod tls;
@@ -29,9 +30,11 @@ use crate::{
     codec::body::{Body, BodyError},
 };
 
-use balance::{Endpoint, Service};
+use balance::{Endpoint, Groups, Service};
 pub use balance::{EndpointFigures, Upstreams};
 pub use health::EjectionLimits;
+use names::Named;
+pub use names::{NameLimits, Target};
 pub use retry::RetryBudget;
 pub use tls::{TlsFailure, TlsSettingsError, UpstreamTls};
 
@@ -84,6 +87,8 @@ pub struct UpstreamLimits {
     pub slow_start: Duration,
     /// When endpoints that fail are left out.
     pub ejection: EjectionLimits,
+    /// How names of endpoints are resolved.
+    pub names: NameLimits,
 }
 
 impl Default for UpstreamLimits {
@@ -102,6 +107,7 @@ impl Default for UpstreamLimits {
             retry_budget: RetryBudget::default(),
             slow_start: Duration::from_secs(30),
             ejection: EjectionLimits::default(),
+            names: NameLimits::default(),
         }
     }
 }
@@ -146,6 +152,9 @@ pub struct UpstreamPeer {
 pub enum UpstreamError {
     #[error("the service has no endpoint")]
     NoEndpoints,
+    /// The service's endpoints have names, and none of them has an address.
+    #[error("{name} cannot be resolved: {reason}")]
+    Unresolved { name: Arc<str>, reason: &'static str },
     #[error("{queue_max} requests already wait for a connection")]
     QueueFull { queue_max: usize },
     #[error("no connection became free within {wait:?}")]
@@ -179,13 +188,18 @@ pub enum UpstreamError {
     UpgradeUnsupported,
 }
 
-/// A service's endpoints as one snapshot sees them. Cheap to clone, never changes.
+/// A service's endpoints as one snapshot sees them. Cheap to clone; never changes, but that names of
+/// endpoints are resolved again.
 #[derive(Clone)]
 pub struct Cluster {
     service: Arc<Service>,
     protocol: Protocol,
     security: Security,
+    /// Group by group.
     endpoints: Arc<[Arc<Endpoint>]>,
+    groups: Arc<Groups>,
+    /// Where some endpoints have names: what takes the place of `endpoints` and `groups`.
+    named: Option<Arc<Named>>,
 }
 
 impl Cluster {
@@ -202,6 +216,15 @@ impl Cluster {
     /// Whether its endpoints are spoken to in TLS.
     pub fn is_secure(&self) -> bool {
         matches!(self.security, Security::Tls(_))
+    }
+
+    /// The addresses of its endpoints, in groups of which the first is preferred.
+    pub fn groups(&self) -> Vec<Vec<SocketAddr>> {
+        if let Some(named) = &self.named {
+            return named.now().cluster.groups();
+        }
+        let groups = self.groups.each(&self.endpoints);
+        groups.map(|group| group.iter().map(|endpoint| endpoint.address).collect()).collect()
     }
 
     /// Sends the request to the better of two endpoints and returns its response.
@@ -225,7 +248,13 @@ impl Cluster {
             return Err(UpstreamError::TlsRefused { reason: Arc::clone(reason) });
         }
         let (request, interim) = permitted.into_parts();
-        retry::send(self, request, interim, deadlines).await
+        match &self.named {
+            None => retry::send(self, request, interim, deadlines).await,
+            Some(named) => {
+                let now = named.ready(&deadlines).await?;
+                retry::send(&now.cluster, request, interim, deadlines).await
+            }
+        }
     }
 }
 

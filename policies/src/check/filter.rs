@@ -14,7 +14,7 @@ use crate::problem::{Note, Problem};
 use crate::resource::filter::{self as written, TargetKind, TargetRef};
 use crate::resource::gateway::Gateway;
 use crate::resource::grpc_route::GrpcRoute;
-use crate::resource::route::HttpRoute;
+use crate::resource::route::{HttpRoute, RouteRule};
 use crate::resource::secret::ConfigMap;
 use crate::resource::service::Service;
 use crate::resource::wasm_plugin::{EnvSource, WasmPlugin};
@@ -56,6 +56,11 @@ impl Attached {
         let routes = if grpc { &self.grpc_routes } else { &self.routes };
         let own = routes.get(&(route.namespace.clone(), route.name.clone()));
         in_order(&self.filters, own.into_iter().flatten().cloned().chain(named))
+    }
+
+    /// Filters in the order in which they run, each once.
+    pub(super) fn in_order(&self, named: Vec<FilterKey>) -> Vec<FilterKey> {
+        in_order(&self.filters, named)
     }
 
     /// Whether a filter is attached to this Gateway itself.
@@ -177,7 +182,7 @@ impl<'a> Checker<'a> {
         let grpc = self.resources.each::<GrpcRoute>().map(|route| route.http());
         let mut routes = http.chain(grpc).filter(|route| route.namespace() == held.namespace());
         let is_named = routes.any(|route| {
-            let filters = route.spec.rules.iter().flat_map(|rule| &rule.filters);
+            let filters = route.spec.rules.iter().flat_map(RouteRule::every_filter);
             let mut names = filters.filter_map(|filter| filter.extension_ref.as_ref());
             names.any(|extension| extension.name.0 == held.key().name)
         });

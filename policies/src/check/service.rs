@@ -1,15 +1,17 @@
 //! Services and the addresses behind them.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::Checker;
-use crate::model::{AppProtocol, ServicePortKey};
+use crate::locality::{Distribution, Endpoint, EndpointHost};
+use crate::model::{AppProtocol, BackendTls, FilterKey, ServicePort, ServicePortKey};
 use crate::nearest::nearest;
 use crate::problem::{Note, Problem};
 use crate::resource::Held;
 use crate::resource::service::{
-    EndpointSlice, SERVICE_NAME_LABEL, Service, ServicePort, Transport,
+    self as resource, AddressType, EndpointSlice, HintName, SERVICE_NAME_LABEL, Service,
+    ServicePort as Written, Transport,
 };
 
 /// One service port before its filters are known.
@@ -17,10 +19,34 @@ use crate::resource::service::{
 pub(super) struct Draft {
     pub name: String,
     pub protocol: AppProtocol,
-    pub endpoints: Vec<SocketAddr>,
+    pub distribution: Distribution,
+    /// Those that are ready.
+    pub endpoints: Vec<Endpoint>,
+    /// Those that are about to end and still serve.
+    pub ending: Vec<Endpoint>,
 }
 
 impl Draft {
+    /// With what else is known of the port.
+    ///
+    /// # Source
+    ///
+    /// Kubernetes KEP-1669: endpoints that end are used while no other is ready.
+    pub(super) fn port(
+        self,
+        key: ServicePortKey,
+        tls: Option<Result<Arc<BackendTls>, String>>,
+        filters: Vec<FilterKey>,
+    ) -> ServicePort {
+        let Self { protocol, distribution, mut endpoints, ending, .. } = self;
+        if endpoints.is_empty() {
+            endpoints = ending;
+        }
+        endpoints.sort_by(|one, other| (&one.host, one.port).cmp(&(&other.host, other.port)));
+        endpoints.dedup_by(|one, other| one.host == other.host && one.port == other.port);
+        ServicePort { key, protocol, tls, distribution, endpoints, filters }
+    }
+
     /// Whether the port is declared to speak HTTP.
     pub(super) fn is_http(&self) -> bool {
         self.protocol != AppProtocol::Undeclared
@@ -34,7 +60,17 @@ impl<'a> Checker<'a> {
                 let draft = Draft {
                     name: port.name.clone(),
                     protocol: protocol(port),
-                    endpoints: Vec::new(),
+                    distribution: service
+                        .spec
+                        .traffic_distribution
+                        .map_or_else(Distribution::default, Distribution::from),
+                    endpoints: service
+                        .spec
+                        .outside()
+                        .map(|name| outside(name, port.port))
+                        .into_iter()
+                        .collect(),
+                    ending: Vec::new(),
                 };
                 self.services.insert(key_of(service, port.port), draft);
             }
@@ -48,12 +84,9 @@ impl<'a> Checker<'a> {
                 None => self.lost_slice(slice, name),
             }
         }
-        for draft in self.services.values_mut() {
-            draft.endpoints.sort_unstable();
-            draft.endpoints.dedup();
-        }
         for service in self.resources.each::<Service>() {
-            if !with_slices.contains(&(service.namespace(), &service.key().name)) {
+            let is_known = with_slices.contains(&(service.namespace(), &service.key().name));
+            if !is_known && service.spec.outside().is_none() {
                 let message =
                     format!("{} has no EndpointSlice: requests to it get 503", service.key());
                 let key = Some(service.key().clone());
@@ -64,21 +97,21 @@ impl<'a> Checker<'a> {
 
     fn endpoints(&mut self, service: Held<'a, Service>, slice: Held<'a, EndpointSlice>) {
         for port in slice.spec.ports.iter().filter(|port| port.protocol == Transport::Tcp) {
-            let is_same = |candidate: &&ServicePort| {
+            let is_same = |candidate: &&Written| {
                 candidate.name == port.name && candidate.protocol == Transport::Tcp
             };
             let Some(service_port) = service.spec.ports.iter().find(is_same) else { continue };
             let key = key_of(service, service_port.port);
-            let ready = slice
-                .spec
-                .endpoints
-                .iter()
-                .filter(|endpoint| endpoint.conditions.ready != Some(false));
-            let addresses = ready.filter_map(|endpoint| endpoint.address());
-            if let Some(draft) = self.services.get_mut(&key) {
-                draft
-                    .endpoints
-                    .extend(addresses.map(|address| SocketAddr::new(address, port.port)));
+            let Some(draft) = self.services.get_mut(&key) else { continue };
+            for written in &slice.spec.endpoints {
+                let list = if written.conditions.is_ready() {
+                    &mut draft.endpoints
+                } else if written.conditions.is_last_resort() {
+                    &mut draft.ending
+                } else {
+                    continue;
+                };
+                list.extend(endpoint(written, slice.spec.address_type, port.port));
             }
         }
         self.strange_ports(service, slice);
@@ -115,6 +148,30 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// What an ExternalName service stands for: its ports are those of the name.
+fn outside(name: &str, port: u16) -> Endpoint {
+    Endpoint {
+        host: EndpointHost::Name(name.into()),
+        port,
+        zone: None,
+        node: None,
+        for_zones: Vec::new(),
+        for_nodes: Vec::new(),
+    }
+}
+
+fn endpoint(written: &resource::Endpoint, kind: AddressType, port: u16) -> Option<Endpoint> {
+    let names = |hints: &[HintName]| hints.iter().map(|hint| hint.name.clone()).collect();
+    Some(Endpoint {
+        host: written.host(kind)?,
+        port,
+        zone: written.zone.clone(),
+        node: written.node_name.clone(),
+        for_zones: names(&written.hints.for_zones),
+        for_nodes: names(&written.hints.for_nodes),
+    })
+}
+
 fn key_of(service: Held<'_, Service>, port: u16) -> ServicePortKey {
     let key = service.key();
     ServicePortKey { namespace: key.namespace.clone(), name: key.name.clone(), port }
@@ -125,7 +182,7 @@ fn key_of(service: Held<'_, Service>, port: u16) -> ServicePortKey {
 /// # Source
 ///
 /// Kubernetes, `ServicePort.appProtocol`; Istio, protocol selection by port name.
-fn protocol(port: &ServicePort) -> AppProtocol {
+fn protocol(port: &Written) -> AppProtocol {
     if let Some(declared) = &port.app_protocol {
         return match declared.to_ascii_lowercase().as_str() {
             "http" | "http1" | "kubernetes.io/ws" => AppProtocol::Http1,

@@ -15,11 +15,13 @@ use crate::resource::filter::{Filter, TargetRef};
 use crate::resource::gateway::{FromNamespaces, Gateway, ListenerProtocol, RouteNamespaces};
 use crate::resource::namespace::LabelOperator;
 use crate::resource::secret::{Secret, TLS_SECRET};
-use crate::resource::service::{AddressType, EndpointSlice, SERVICE_NAME_LABEL, Service};
+use crate::resource::service::{
+    AddressType, EndpointSlice, SERVICE_NAME_LABEL, Service, ServiceType,
+};
 use crate::resource::wasm_plugin::{EnvSource, WasmPlugin};
 use crate::resource::{Origin, Resource, Spec};
 use crate::source::Span;
-use crate::text::{EnvironmentName, Format};
+use crate::text::{EnvironmentName, Format, PreciseHostname};
 
 /// The most memory that one VM may be given, in bytes: what the proxy reserves for each.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
@@ -176,6 +178,10 @@ impl Rules<'_> {
     }
 
     fn service(&mut self, service: &Service) {
+        if service.kind == ServiceType::ExternalName && service.external_name.is_none() {
+            let message = "the field `externalName` is missing";
+            self.error("missing-field", "spec/type", message, Some(PreciseHostname::EXPECTED));
+        }
         let (mut names, mut ports) = (BTreeSet::new(), BTreeSet::new());
         for (index, port) in service.ports.iter().enumerate() {
             let at = format!("spec/ports/{index}");
@@ -205,6 +211,9 @@ impl Rules<'_> {
                     }
                     AddressType::IPv6 => {
                         (address.parse::<std::net::Ipv6Addr>().is_ok(), "an IPv6 address")
+                    }
+                    AddressType::Fqdn => {
+                        (PreciseHostname::parse(address).is_ok(), PreciseHostname::EXPECTED)
                     }
                 };
                 if !right {

@@ -87,6 +87,13 @@ pub(crate) struct RouteRule {
     pub timeouts: Timeouts,
 }
 
+impl RouteRule {
+    /// The filters of the rule, and those of its backends.
+    pub(crate) fn every_filter(&self) -> impl Iterator<Item = &RouteFilter> {
+        self.filters.iter().chain(self.backend_refs.iter().flat_map(|backend| &backend.filters))
+    }
+}
+
 /// What a request must be like: all that is set must hold.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

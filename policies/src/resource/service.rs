@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::locality::{Distribution, EndpointHost};
+use crate::text::{Parsed, PreciseHostname};
+
 /// A service: its ports. Where it is found is told by EndpointSlices.
 ///
 /// # Source
@@ -15,31 +18,60 @@ use serde::Deserialize;
 #[schemars(extend("x-ignored" = ["allocateLoadBalancerNodePorts", "clusterIP", "clusterIPs", "externalIPs",
     "externalTrafficPolicy", "healthCheckNodePort", "internalTrafficPolicy", "ipFamilies", "ipFamilyPolicy",
     "loadBalancerClass", "loadBalancerIP", "loadBalancerSourceRanges", "publishNotReadyAddresses", "selector",
-    "sessionAffinityConfig", "trafficDistribution"]))]
-#[schemars(extend("x-unsupported" = ["externalName"]))]
+    "sessionAffinityConfig"]))]
 pub(crate) struct Service {
-    /// `ExternalName` is not supported yet.
+    /// `ExternalName` has one endpoint, of that name; all others mean the same here.
     #[serde(rename = "type", default)]
-    #[allow(dead_code, reason = "all supported values mean the same here")]
     pub kind: ServiceType,
+    /// The DNS name of what is outside the cluster.
+    pub external_name: Option<Parsed<PreciseHostname>>,
     /// `None`.
     #[serde(default)]
     #[allow(dead_code, reason = "one value only")]
     pub session_affinity: SessionAffinity,
+    /// Which endpoints are preferred, seen from where the proxy runs.
+    pub traffic_distribution: Option<TrafficDistribution>,
     /// Its ports.
     #[serde(default)]
     #[schemars(length(max = 100))]
     pub ports: Vec<ServicePort>,
 }
 
+/// Which endpoints are preferred. `PreferClose` is the older name of `PreferSameZone`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub(crate) enum TrafficDistribution {
+    PreferClose,
+    PreferSameZone,
+    PreferSameNode,
+}
+
+impl From<TrafficDistribution> for Distribution {
+    fn from(written: TrafficDistribution) -> Self {
+        match written {
+            TrafficDistribution::PreferClose | TrafficDistribution::PreferSameZone => {
+                Self::PreferSameZone
+            }
+            TrafficDistribution::PreferSameNode => Self::PreferSameNode,
+        }
+    }
+}
+
 /// How the service is reached from elsewhere.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[schemars(extend("x-unsupported" = ["ExternalName"]))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub(crate) enum ServiceType {
     #[default]
     ClusterIP,
     NodePort,
     LoadBalancer,
+    ExternalName,
+}
+
+impl Service {
+    /// The name that its endpoint has, if it is an ExternalName service.
+    pub(crate) fn outside(&self) -> Option<&str> {
+        let name = self.external_name.as_ref().filter(|_| self.kind == ServiceType::ExternalName);
+        name.map(|name| name.0.as_str())
+    }
 }
 
 /// Whether clients stick to an endpoint.
@@ -86,7 +118,7 @@ pub(crate) enum Transport {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointSlice {
-    /// `IPv4` or `IPv6`.
+    /// `IPv4`, `IPv6` or `FQDN`.
     pub address_type: AddressType,
     /// The addresses.
     #[serde(default)]
@@ -100,16 +132,17 @@ pub(crate) struct EndpointSlice {
 
 /// What the addresses of a slice are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[schemars(extend("x-unsupported" = ["FQDN"]))]
 pub(crate) enum AddressType {
     IPv4,
     IPv6,
+    #[serde(rename = "FQDN")]
+    Fqdn,
 }
 
 /// One endpoint.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-ignored" = ["deprecatedTopology", "hints", "hostname", "nodeName", "targetRef", "zone"]))]
+#[schemars(extend("x-ignored" = ["deprecatedTopology", "hostname", "targetRef"]))]
 pub(crate) struct Endpoint {
     /// Its addresses; the first is used.
     #[schemars(length(min = 1, max = 100))]
@@ -117,21 +150,67 @@ pub(crate) struct Endpoint {
     /// Whether it takes traffic.
     #[serde(default)]
     pub conditions: EndpointConditions,
+    /// The zone that it is in.
+    pub zone: Option<String>,
+    /// The node that it runs on.
+    pub node_name: Option<String>,
+    /// Who should use it.
+    #[serde(default)]
+    pub hints: EndpointHints,
+}
+
+/// Who should use an endpoint.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct EndpointHints {
+    /// Clients in these zones.
+    #[schemars(length(max = 8))]
+    pub for_zones: Vec<HintName>,
+    /// Clients on these nodes.
+    #[schemars(length(max = 8))]
+    pub for_nodes: Vec<HintName>,
+}
+
+/// A zone or a node.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub(crate) struct HintName {
+    /// Its name.
+    pub name: String,
 }
 
 impl Endpoint {
-    /// The address that is used.
-    pub(crate) fn address(&self) -> Option<IpAddr> {
-        self.addresses.first().and_then(|address| address.parse().ok())
+    /// The address or name that is used; which of them it is was checked when it was read.
+    pub(crate) fn host(&self, kind: AddressType) -> Option<EndpointHost> {
+        let first = self.addresses.first()?;
+        match kind {
+            AddressType::IPv4 | AddressType::IPv6 => {
+                first.parse::<IpAddr>().ok().map(EndpointHost::Address)
+            }
+            AddressType::Fqdn => Some(EndpointHost::Name(first.as_str().into())),
+        }
     }
 }
 
 /// Whether an endpoint takes traffic.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[schemars(extend("x-ignored" = ["serving", "terminating"]))]
 pub(crate) struct EndpointConditions {
     /// Absent = ready.
     pub ready: Option<bool>,
+    /// Whether it answers, although it may be about to end.
+    pub serving: Option<bool>,
+    /// Whether it is about to end.
+    pub terminating: Option<bool>,
+}
+
+impl EndpointConditions {
+    pub(crate) fn is_ready(self) -> bool {
+        self.ready != Some(false)
+    }
+
+    /// Not ready because it is about to end, and still answers: better than nobody.
+    pub(crate) fn is_last_resort(self) -> bool {
+        !self.is_ready() && self.serving == Some(true) && self.terminating == Some(true)
+    }
 }
 
 /// One port of a slice.

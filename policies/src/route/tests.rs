@@ -5,19 +5,14 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 
 use super::*;
-use crate::model::{HeaderEdits, ResourceKey};
+use crate::model::{Actions, ResourceKey};
 
 fn rule(id: &str) -> Arc<Rule> {
     Arc::new(Rule {
         id: id.into(),
         route: ResourceKey { kind: String::new(), namespace: String::new(), name: id.into() },
         filters: Vec::new(),
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        redirect: None,
-        rewrite: None,
-        cors: None,
-        mirrors: Vec::new(),
+        actions: Actions::default(),
         request_timeout: None,
         backend_timeout: None,
         backends: Vec::new(),

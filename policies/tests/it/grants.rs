@@ -121,3 +121,25 @@ fn names_of_another_namespace_are_not_suggested_without_a_grant() {
     assert_eq!(checked.problems.len(), 1);
     assert_eq!(checked.problems[0].nearest, None);
 }
+
+#[test]
+fn a_name_outside_the_cluster_is_a_backend_like_any_other_and_needs_the_same_grant() {
+    let bank = "
+---
+apiVersion: v1
+kind: Service
+metadata: {name: outside, namespace: bank}
+spec: {type: ExternalName, externalName: api.example.com, ports: [{name: http, port: 443}]}
+";
+    let far = route("{name: outside, namespace: bank, port: 443}");
+    let alone = checked(&[EDGE, bank, &far].concat());
+    assert_eq!(target(&alone), Err(BackendFault::RefNotPermitted));
+
+    let granted = checked(&[EDGE, bank, &far, &grant("[{group: '', kind: Service}]")].concat());
+    assert_eq!(target(&granted).unwrap(), "bank/outside:443");
+    let (_, service) =
+        granted.model.services.iter().find(|(key, _)| key.name == "outside").unwrap();
+    let endpoints: Vec<String> = service.endpoints.iter().map(|one| one.name()).collect();
+    assert_eq!(endpoints, ["api.example.com:443"]);
+    assert!(granted.notes.is_empty(), "no EndpointSlice is missed: {:?}", granted.notes);
+}

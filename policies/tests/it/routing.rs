@@ -365,12 +365,12 @@ fn a_rule_without_matches_takes_everything_and_its_edits_and_times_are_kept() {
     let mut headers = HeaderMap::new();
     headers.insert("x-c", HeaderValue::from_static("gone"));
     headers.insert("x-b", HeaderValue::from_static("kept"));
-    rule.request_headers.apply(&mut headers);
+    rule.actions.request_headers.apply(&mut headers);
     let mut edited: Vec<_> =
         headers.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
     edited.sort();
     assert_eq!(edited, ["x-a=\"a\"", "x-b=\"b\"", "x-b=\"kept\""]);
-    assert_eq!(rule.backends[0].response_headers.remove, ["server"]);
+    assert_eq!(rule.backends[0].actions.response_headers.remove, ["server"]);
 }
 
 #[test]
@@ -403,6 +403,7 @@ fn a_rule_that_names_a_missing_filter_answers_nothing_itself() {
     let rules: Vec<_> = entrance(&checked, "gateway/shop/8080").routes.rules().collect();
     assert_eq!(rules.len(), 2);
     for rule in rules {
-        assert!(rule.cors.is_none() && rule.redirect.is_none() && rule.backends.is_empty());
+        let actions = &rule.actions;
+        assert!(actions.cors.is_none() && actions.redirect.is_none() && rule.backends.is_empty());
     }
 }

@@ -1,7 +1,11 @@
 //! What the admin port shows, as JSON. Secrets' values and filter configurations are never shown.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
-use waypoint_policies::{Backend, EntranceKind, FilterKey, ModuleSource, Rule};
+use waypoint_policies::{
+    Backend, Endpoint, EntranceKind, FilterKey, ModuleSource, Rule, ServicePortKey,
+};
 
 use super::Admin;
 use crate::metrics::FilterSample;
@@ -38,7 +42,8 @@ pub(super) fn model(admin: &Admin) -> Value {
                     Ok(tls) => json!({"policy": tls.policy.to_string(), "hostname": tls.hostname}),
                     Err(reason) => json!({"refused": reason}),
                 }),
-                "endpoints": service.endpoints,
+                "endpoints": service.endpoints.iter().map(Endpoint::name).collect::<Vec<_>>(),
+                "groups": groups(&snapshot, &service.key),
                 "filters": names(&service.filters),
             })
         })
@@ -50,6 +55,11 @@ pub(super) fn model(admin: &Admin) -> Value {
         "filters": snapshot.filters.values().map(filter).collect::<Vec<_>>(),
         "denied": denied(&snapshot),
     })
+}
+
+/// The endpoints of a service, the preferred group first.
+fn groups(snapshot: &Snapshot, key: &ServicePortKey) -> Vec<Vec<SocketAddr>> {
+    snapshot.services.get(key).map_or_else(Vec::new, |served| served.cluster.groups())
 }
 
 fn entrance(entrance: &ServedEntrance) -> Value {

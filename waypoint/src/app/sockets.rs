@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::overload::Clients;
 use crate::resources::Listeners;
 use crate::snapshot::{Current, Snapshot, SnapshotTls};
+use crate::upstream::Upstreams;
 
 /// How often an address that is in use is tried, and the pause between.
 const BIND_ATTEMPTS: u32 = 20;
@@ -40,6 +41,7 @@ pub(super) struct Sockets {
     pub(super) closing: Closing,
     pub(super) tasks: Tasks,
     pub(super) addresses: Arc<Addresses>,
+    pub(super) upstreams: Arc<Upstreams>,
     pub(super) inherited: Inherited,
     pub(super) bound: BTreeMap<Arc<str>, Bound>,
 }
@@ -70,6 +72,7 @@ impl Listeners for Sockets {
                 Err(error) => failed.push((entrance.name.to_string(), error)),
             }
         }
+        self.upstreams.listens_on(self.addresses.all().into_values().collect());
         failed
     }
 
@@ -96,6 +99,7 @@ impl Listeners for Sockets {
         for name in gone {
             self.drain(&name);
         }
+        self.upstreams.listens_on(self.addresses.all().into_values().collect());
         self.addresses.publish();
     }
 }

@@ -17,7 +17,7 @@ use crate::mirror::Mirrors;
 use crate::overload::{self, Bounds, Clients, Descriptors};
 use crate::resources::{self, Builder, Generations, Modules, Parts, Sources};
 use crate::snapshot::{CalloutTargets, Current};
-use crate::upstream::{UpstreamLimits, Upstreams};
+use crate::upstream::{NameLimits, UpstreamLimits, Upstreams};
 
 /// VMs of the whole process; past it, a filter that wants one more waits or fails by its policy. Each
 /// place costs about 60 KiB even while it is empty.
@@ -43,7 +43,9 @@ impl State {
         let targets = Arc::new(CalloutTargets::default());
         let host = FilterHost::new(tasks.clone(), Arc::clone(&targets));
         let generations = Arc::new(Generations::new(Arc::new(host)));
-        let upstreams = Upstreams::new(UpstreamLimits::default(), tasks.clone());
+        let names = NameLimits { resolver: settings.resolver, ..NameLimits::default() };
+        let limits = UpstreamLimits { names, ..UpstreamLimits::default() };
+        let upstreams = Upstreams::new(limits, tasks.clone());
         let metrics = Metrics::new(Arc::clone(&generations) as _, &upstreams);
         tracing::debug!(cache = %settings.cache_dir.display(), "engine started");
         Ok(Self {
@@ -98,6 +100,7 @@ impl State {
             upstreams: self.upstreams,
             targets: self.targets,
             current: self.current,
+            place: settings.place.clone(),
         })
     }
 }

@@ -87,6 +87,7 @@ fn upstreams() -> Vec<(String, UpstreamError)> {
     let refused = Arc::new(std::io::ErrorKind::Other.into());
     let mut rows = vec![
         ("NoEndpoints", UpstreamError::NoEndpoints),
+        ("Unresolved", UpstreamError::Unresolved { name: "x".into(), reason: "x" }),
         ("QueueFull", UpstreamError::QueueFull { queue_max: 1 }),
         ("QueueTimeout", UpstreamError::QueueTimeout { wait }),
         ("ConnectTimeout", UpstreamError::ConnectTimeout { address, limit }),

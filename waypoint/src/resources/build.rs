@@ -1,14 +1,16 @@
 //! One build: from files to the next snapshot, aside from the one that serves.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::task::{JoinError, spawn_blocking};
 use waypoint_policies::{
-    AppProtocol, Checked, Denied, Entrance, FailurePolicy, Filter, FilterKey, Model, Note, Problem,
-    ResourceKey, Resources, ServicePort, ServicePortKey, SourceFile,
+    AppProtocol, Checked, Denied, Endpoint, EndpointHost, Entrance, FailurePolicy, Filter,
+    FilterKey, Model, Note, Place, Problem, ResourceKey, Resources, ServicePort, ServicePortKey,
+    SourceFile,
 };
 
 use super::generations::is_offered;
@@ -20,7 +22,7 @@ use crate::snapshot::{
     CalloutTargets, CertificateStore, Current, FilterSlot, ServedEntrance, ServedService, Services,
     Snapshot, SnapshotCertificates,
 };
-use crate::upstream::{Protocol, Security, Upstreams};
+use crate::upstream::{Protocol, Security, Target, Upstreams};
 
 /// What a build came to.
 pub struct Built {
@@ -48,6 +50,8 @@ pub struct Parts {
     pub targets: Arc<CalloutTargets>,
     /// What requests see.
     pub current: Arc<Current>,
+    /// Where we run.
+    pub place: Place,
 }
 
 /// Builds snapshots, and remembers what the last one was built from.
@@ -167,8 +171,10 @@ impl Builder {
             };
             let name: Arc<str> = service.key.to_string().into();
             let security = self.security(service, protocol, problems);
-            let cluster =
-                self.parts.upstreams.cluster(name, protocol, security, &service.endpoints);
+            let groups = service.groups(&self.parts.place);
+            let groups: Vec<Vec<Target>> =
+                groups.into_iter().map(|group| group.into_iter().map(target).collect()).collect();
+            let cluster = self.parts.upstreams.named_cluster(name, protocol, security, &groups);
             let key = Arc::new(service.key.clone());
             Arc::new(ServedService { key, model: Arc::clone(service), cluster })
         };
@@ -336,6 +342,13 @@ impl Builder {
         let (current, name) = (Arc::clone(&self.parts.current), Arc::clone(&entrance.name));
         let resolver = Arc::new(SnapshotCertificates::new(current, name));
         Some(Arc::new(TlsTerms::new(resolver, trust.map(Arc::new))))
+    }
+}
+
+fn target(endpoint: &Endpoint) -> Target {
+    match &endpoint.host {
+        EndpointHost::Address(address) => Target::Address(SocketAddr::new(*address, endpoint.port)),
+        EndpointHost::Name(name) => Target::Name(Arc::clone(name), endpoint.port),
     }
 }
 

@@ -5,10 +5,12 @@
 //! idle connections.
 
 mod choice;
+mod endpoint;
+mod groups;
+mod registry;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,18 +20,20 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use waypoint_policies::BackendTls;
 
 use super::counters::{Counters, EjectedCollector};
-use super::health::{Health, millis};
+use super::health::millis;
+use super::names::{Named, Names, Target};
 use super::pool::{Http1Pool, Http2Pool};
 use super::tls::{self, Identity};
 use super::{
     Cluster, Protocol, Security, TlsFailure, TlsSettingsError, UpstreamLimits, UpstreamTls,
 };
 use crate::drain::Tasks;
-use choice::Warming;
 pub(super) use choice::{has_untried, pick};
-
-/// How long an endpoint that could not be connected to is only a second choice.
-const CONNECT_COOLDOWN: Duration = Duration::from_secs(1);
+pub use endpoint::EndpointFigures;
+pub(super) use endpoint::{Connections, Endpoint, Outstanding};
+pub(super) use groups::Groups;
+use registry::Registry;
+pub(super) use registry::Service;
 
 /// The running state of all endpoints; it outlives every snapshot.
 pub struct Upstreams {
@@ -46,79 +50,10 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     /// Cancelled when nothing idle is to be kept any more.
     pub(super) closing: CancellationToken,
+    pub(super) names: Names,
     started: Instant,
-}
-
-/// Endpoints by identity. Dead entries are pruned whenever a map has doubled.
-struct Registry {
-    endpoints: HashMap<Key, Weak<Endpoint>>,
-    prune_at: usize,
-    /// Services that a living snapshot has.
-    services: HashMap<Arc<str>, Weak<Service>>,
-    prune_services_at: usize,
-    /// Few: one for each policy that lives.
-    tls: HashMap<Identity, Weak<UpstreamTls>>,
-}
-
-/// What a service keeps across snapshots.
-pub(super) struct Service {
-    pub(super) name: Arc<str>,
-    /// Retries that run.
-    pub(super) retries: AtomicUsize,
-    /// Held while an endpoint is ejected.
-    pub(super) ejecting: Mutex<()>,
-}
-
-/// What two snapshots must agree on to share an endpoint's connections.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
-    address: SocketAddr,
-    protocol: Protocol,
-    tls: Option<Identity>,
-}
-
-/// One address spoken to in one protocol, plain or under one trust: counters, health and connections.
-pub(super) struct Endpoint {
-    pub(super) address: SocketAddr,
-    pub(super) tls: Option<Arc<UpstreamTls>>,
-    pub(super) connections: Connections,
-    pub(super) shared: Arc<Shared>,
-    /// Requests sent here whose response body has not ended.
-    outstanding: AtomicUsize,
-    /// Until when the endpoint is a second choice, in milliseconds after `shared.started`.
-    cooling_until: AtomicU64,
-    pub(super) health: Health,
-    warming: Warming,
-    /// How the last TLS handshake failed, if it did.
-    handshake: Mutex<Option<TlsFailure>>,
-}
-
-pub(super) enum Connections {
-    Http1(Http1Pool),
-    Http2(Http2Pool),
-}
-
-/// One endpoint's figures, for the admin server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EndpointFigures {
-    pub address: SocketAddr,
-    pub protocol: Protocol,
-    /// Whether it is spoken to in TLS.
-    pub tls: bool,
-    /// Why the last TLS handshake failed, if it did.
-    pub tls_failure: Option<&'static str>,
-    /// Failures since the last success.
-    pub failures: u32,
-    /// How much longer it is ejected, if it is.
-    pub ejected_for: Option<Duration>,
-    /// Requests whose response body has not ended.
-    pub outstanding: usize,
-    /// Connections, busy and idle and being made.
-    pub connections: usize,
-    /// Those of them that no request uses.
-    pub idle: usize,
-    /// Requests that wait for a connection.
-    pub waiting: usize,
+    /// Until when some endpoint is ejected, in milliseconds after `started`; 0 = none ever was.
+    ejected_until: AtomicU64,
 }
 
 // === impl Upstreams ===
@@ -126,46 +61,90 @@ pub struct EndpointFigures {
 impl Upstreams {
     pub fn new(limits: UpstreamLimits, tasks: Tasks) -> Arc<Self> {
         let closing = CancellationToken::new();
-        let registry = Registry {
-            endpoints: HashMap::new(),
-            prune_at: Registry::PRUNE_MIN,
-            services: HashMap::new(),
-            prune_services_at: Registry::PRUNE_MIN,
-            tls: HashMap::new(),
-        };
-        let registry = Arc::new(Mutex::new(registry));
+        let registry = Arc::new(Mutex::new(Registry::new()));
         tasks.spawn(sweep(Arc::clone(&registry), limits.idle_timeout, closing.clone()));
         let _sweeping = closing.clone().drop_guard();
-        let counters = Counters::default();
-        let shared = Arc::new(Shared { limits, tasks, counters, closing, started: Instant::now() });
+        let (counters, names) = (Counters::default(), Names::new(&limits.names));
+        let shared = Arc::new(Shared {
+            limits,
+            tasks,
+            counters,
+            closing,
+            names,
+            started: Instant::now(),
+            ejected_until: AtomicU64::new(0),
+        });
         Arc::new(Self { shared, registry, _sweeping })
     }
 
-    /// A service's endpoints. One that any living cluster names already keeps its connections,
-    /// counters and health.
+    /// A service's endpoints, in groups of which the first is preferred. One that any living
+    /// cluster names already keeps its connections, counters and health.
     pub fn cluster(
         self: &Arc<Self>,
         service: Arc<str>,
         protocol: Protocol,
         security: Security,
-        endpoints: &[SocketAddr],
+        groups: &[Vec<SocketAddr>],
     ) -> Cluster {
         let mut registry = self.registry.lock();
         let (service, is_new) = registry.service(service);
         // All endpoints of a new service are new: none of them has to wait for the others.
         let since = (!is_new).then(|| self.shared.now_ms());
-        let tls = match &security {
-            Security::Tls(tls) => Some(tls),
-            Security::Plain | Security::Refused(_) => None,
+        let (tls, groups) = match &security {
+            Security::Tls(tls) => (Some(tls), groups),
+            Security::Plain => (None, groups),
+            Security::Refused(_) => (None, &[][..]),
         };
-        let endpoints = endpoints
-            .iter()
-            .map(|&address| registry.intern(address, protocol, tls, since, &self.shared));
-        let endpoints = match &security {
-            Security::Refused(_) => Arc::default(),
-            Security::Plain | Security::Tls(_) => endpoints.collect(),
+        let mut intern = |address| registry.intern(address, protocol, tls, since, &self.shared);
+        let endpoints = groups.iter().flatten().map(|&address| intern(address)).collect();
+        let spilled = || self.shared.counters.spilled(&service.name);
+        let groups = Arc::new(Groups::new(groups.iter().map(Vec::len), spilled));
+        Cluster { service, protocol, security, endpoints, groups, named: None }
+    }
+
+    /// As [`Upstreams::cluster`], where endpoints may have names: they are resolved from now on,
+    /// and as long as the cluster lives.
+    pub fn named_cluster(
+        self: &Arc<Self>,
+        service: Arc<str>,
+        protocol: Protocol,
+        security: Security,
+        groups: &[Vec<Target>],
+    ) -> Cluster {
+        let addresses = |group: &Vec<Target>| {
+            let address = |target: &Target| match target {
+                Target::Address(address) => Some(*address),
+                Target::Name(..) => None,
+            };
+            group.iter().map(address).collect::<Option<Vec<_>>>()
         };
-        Cluster { service, protocol, security, endpoints }
+        match groups.iter().map(addresses).collect::<Option<Vec<_>>>() {
+            Some(addresses) => self.cluster(service, protocol, security, &addresses),
+            None => {
+                let empty = self.cluster(service, protocol, security, &[]);
+                let named = Named::new(self, &self.shared, empty.clone(), groups);
+                Cluster { named: Some(named), ..empty }
+            }
+        }
+    }
+
+    /// Where the process itself listens: names of endpoints may not lead there.
+    pub fn listens_on(&self, addresses: Vec<SocketAddr>) {
+        self.shared.names.own(addresses);
+    }
+
+    /// Whether an endpoint's name may lead to an address, as far as the process itself goes.
+    pub(super) fn may_be_named(&self, address: SocketAddr) -> bool {
+        let is_own = self.shared.names.is_own(address);
+        if is_own {
+            tracing::warn!(%address, "a name may not lead to the proxy itself");
+        }
+        !is_own
+    }
+
+    /// How long a connection may take to be made.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.shared.limits.connect_timeout
     }
 
     /// What a policy says, ready for handshakes. Policies that say the same share their sessions,
@@ -234,167 +213,18 @@ impl Shared {
     pub(super) fn now_ms(&self) -> u64 {
         millis(self.started.elapsed())
     }
-}
 
-// === impl Registry ===
+    /// Notes that an endpoint is ejected until then.
+    pub(super) fn ejects_until(&self, until_ms: u64) {
+        self.ejected_until.fetch_max(until_ms, Ordering::Relaxed);
+    }
 
-impl Registry {
-    const PRUNE_MIN: usize = 64;
-
-    fn intern(
-        &mut self,
-        address: SocketAddr,
-        protocol: Protocol,
-        tls: Option<&Arc<UpstreamTls>>,
-        new_since_ms: Option<u64>,
-        shared: &Arc<Shared>,
-    ) -> Arc<Endpoint> {
-        let key = Key { address, protocol, tls: tls.map(|tls| tls.identity) };
-        if let Some(endpoint) = self.endpoints.get(&key).and_then(Weak::upgrade) {
-            return endpoint;
+    /// The time, if an endpoint may be ejected at the moment.
+    fn now_if_some_are_ejected(&self) -> Option<u64> {
+        let until = self.ejected_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return None;
         }
-        if self.prune_at <= self.endpoints.len() {
-            self.endpoints.retain(|_, endpoint| 0 < endpoint.strong_count());
-            self.prune_at = (2 * self.endpoints.len()).max(Self::PRUNE_MIN);
-        }
-        let endpoint = Endpoint::new(key, tls.cloned(), new_since_ms, Arc::clone(shared));
-        self.endpoints.insert(key, Arc::downgrade(&endpoint));
-        endpoint
-    }
-
-    /// The service of that name, and whether no living snapshot has it.
-    fn service(&mut self, name: Arc<str>) -> (Arc<Service>, bool) {
-        if let Some(service) = self.services.get(&name).and_then(Weak::upgrade) {
-            return (service, false);
-        }
-        if self.prune_services_at <= self.services.len() {
-            self.services.retain(|_, service| 0 < service.strong_count());
-            self.prune_services_at = (2 * self.services.len()).max(Self::PRUNE_MIN);
-        }
-        let service = Arc::new(Service {
-            name: Arc::clone(&name),
-            retries: AtomicUsize::new(0),
-            ejecting: Mutex::new(()),
-        });
-        self.services.insert(name, Arc::downgrade(&service));
-        (service, true)
-    }
-
-    fn living(&self) -> Vec<Arc<Endpoint>> {
-        self.endpoints.values().filter_map(Weak::upgrade).collect()
-    }
-}
-
-// === impl Endpoint ===
-
-impl Endpoint {
-    fn new(
-        key: Key,
-        tls: Option<Arc<UpstreamTls>>,
-        new_since_ms: Option<u64>,
-        shared: Arc<Shared>,
-    ) -> Arc<Self> {
-        let connections = match key.protocol {
-            Protocol::Http1 => Connections::Http1(Http1Pool::new(&shared.limits)),
-            Protocol::Http2 => Connections::Http2(Http2Pool::new(&shared.limits)),
-        };
-        Arc::new(Self {
-            address: key.address,
-            tls,
-            connections,
-            shared,
-            outstanding: AtomicUsize::new(0),
-            cooling_until: AtomicU64::new(0),
-            health: Health::default(),
-            warming: Warming::new(new_since_ms),
-            handshake: Mutex::new(None),
-        })
-    }
-
-    /// Notes how a TLS handshake ended; whether that is news.
-    pub(super) fn handshake_ended(&self, failure: Option<TlsFailure>) -> bool {
-        std::mem::replace(&mut *self.handshake.lock(), failure) != failure
-    }
-
-    /// Notes that no connection could be made: others are preferred for a while.
-    pub(super) fn cool_down(&self) {
-        let until = self.shared.now_ms() + millis(CONNECT_COOLDOWN);
-        self.cooling_until.store(until, Ordering::Relaxed);
-    }
-
-    /// Requests sent here whose response body has not ended.
-    pub(super) fn outstanding(&self) -> usize {
-        self.outstanding.load(Ordering::Relaxed)
-    }
-
-    /// The smaller, the better a choice.
-    fn load(&self) -> (bool, bool, bool, usize) {
-        let until = self.cooling_until.load(Ordering::Relaxed);
-        let cooling = until != 0 && self.shared.now_ms() < until;
-        let window = self.shared.limits.slow_start;
-        let holds_back = self.warming.holds_back(window, || self.shared.now_ms());
-        (self.is_ejected(), cooling, holds_back, self.outstanding())
-    }
-
-    /// Whether it has failed too often to be chosen while another one can be.
-    fn is_ejected(&self) -> bool {
-        self.health.is_ejected(|| self.shared.now_ms())
-    }
-
-    fn expire_idle(&self) {
-        match &self.connections {
-            Connections::Http1(pool) => pool.expire_idle(),
-            Connections::Http2(pool) => pool.expire_idle(),
-        }
-    }
-
-    fn close_idle(&self) {
-        match &self.connections {
-            Connections::Http1(pool) => pool.close_idle(),
-            Connections::Http2(pool) => pool.close_idle(),
-        }
-    }
-
-    fn figures(&self) -> EndpointFigures {
-        let (protocol, (connections, idle, waiting)) = match &self.connections {
-            Connections::Http1(pool) => (Protocol::Http1, pool.figures()),
-            Connections::Http2(pool) => (Protocol::Http2, pool.figures()),
-        };
-        let outstanding = self.outstanding();
-        let (failures, ejected_for) = self.health.figures(self.shared.now_ms());
-        EndpointFigures {
-            failures,
-            ejected_for,
-            address: self.address,
-            protocol,
-            tls: self.tls.is_some(),
-            tls_failure: self.handshake.lock().map(TlsFailure::reason),
-            outstanding,
-            connections,
-            idle,
-            waiting,
-        }
-    }
-}
-
-// === Outstanding ===
-
-/// A request counted at its endpoint until this is dropped: when the response body has ended.
-pub(super) struct Outstanding(Arc<Endpoint>);
-
-impl Outstanding {
-    pub(super) fn begin(endpoint: &Arc<Endpoint>) -> Self {
-        endpoint.outstanding.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(endpoint))
-    }
-
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.0
-    }
-}
-
-impl Drop for Outstanding {
-    fn drop(&mut self) {
-        self.0.outstanding.fetch_sub(1, Ordering::Relaxed);
+        Some(self.now_ms()).filter(|now_ms| *now_ms < until)
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Counters {
     ejections: Family<[(&'static str, String); 2], Counter>,
     retries: Family<[(&'static str, String); 1], Counter>,
     retries_over_budget: Family<[(&'static str, String); 1], Counter>,
+    spilled: Family<[(&'static str, String); 1], Counter>,
+    resolutions: Family<[(&'static str, String); 2], Counter>,
 }
 
 /// Counts the endpoints that are ejected, at each scrape.
@@ -49,6 +51,16 @@ impl Counters {
             "Retries that were not made because too many ran",
             self.retries_over_budget.clone(),
         );
+        registry.register(
+            "waypoint_upstream_spilled",
+            "Attempts that went to endpoints that are not the nearest, where some are preferred",
+            self.spilled.clone(),
+        );
+        registry.register(
+            "waypoint_upstream_name_resolutions",
+            "Answers and failures of the resolver for names of endpoints",
+            self.resolutions.clone(),
+        );
     }
 
     pub(super) fn tls_failed(&self, failure: TlsFailure) {
@@ -61,6 +73,16 @@ impl Counters {
 
     pub(super) fn over_retry_budget(&self, service: &str) {
         self.retries_over_budget.get_or_create(&[("service", service.to_owned())]).inc();
+    }
+
+    pub(super) fn resolved(&self, name: &str, result: &str) {
+        let labels = [("name", name.to_owned()), ("result", result.to_owned())];
+        self.resolutions.get_or_create(&labels).inc();
+    }
+
+    /// The counter of one service, to be kept: it is counted on the way of requests.
+    pub(super) fn spilled(&self, service: &str) -> Counter {
+        self.spilled.get_or_create_owned(&[("service", service.to_owned())])
     }
 
     pub(super) fn ejected(&self, service: &str, reason: Reason) {

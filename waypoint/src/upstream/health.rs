@@ -134,6 +134,7 @@ impl Verdict {
             UpstreamError::MalformedResponse { .. } => Self::Failure(Reason::Malformed),
             UpstreamError::ResponseTimeout => Self::Failure(Reason::Timeout),
             UpstreamError::NoEndpoints
+            | UpstreamError::Unresolved { .. }
             | UpstreamError::QueueFull { .. }
             | UpstreamError::QueueTimeout { .. }
             | UpstreamError::TlsRefused { .. }
@@ -230,7 +231,10 @@ fn eject(cluster: &Cluster, endpoint: &Endpoint, limits: &EjectionLimits) -> Opt
         return None;
     }
     endpoint.health.failures.store(0, Ordering::Relaxed);
-    Some(endpoint.health.eject(limits, now_ms))
+    let time = endpoint.health.eject(limits, now_ms);
+    endpoint.shared.ejects_until(now_ms + millis(time));
+    cluster.groups.forget();
+    Some(time)
 }
 
 pub(super) fn millis(time: Duration) -> u64 {

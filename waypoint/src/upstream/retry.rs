@@ -80,7 +80,7 @@ pub(super) async fn send(
     let mut tried = Vec::new();
     let mut _retrying = None;
     loop {
-        let endpoint = pick(&cluster.endpoints, &tried).ok_or(UpstreamError::NoEndpoints)?;
+        let endpoint = pick(cluster, &tried).ok_or(UpstreamError::NoEndpoints)?;
         let answer = {
             let attempt = pin!(attempt(endpoint, &mut outgoing, &plan));
             within_head_time(&plan.deadlines, attempt).await

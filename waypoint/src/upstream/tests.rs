@@ -1,10 +1,13 @@
 //! The upstream side against real TCP origins: raw ones where a library would tidy up.
 
 mod body;
+mod churn;
+
 mod health;
 mod http1;
 mod http2;
 mod http2_faults;
+mod locality;
 mod origin;
 mod pool;
 mod removal;
@@ -44,11 +47,21 @@ impl Bench {
     }
 
     fn http1(&self, addresses: &[SocketAddr]) -> Cluster {
-        self.upstreams.cluster("ns/service".into(), Protocol::Http1, Security::Plain, addresses)
+        self.upstreams.cluster(
+            "ns/service".into(),
+            Protocol::Http1,
+            Security::Plain,
+            &[addresses.to_vec()],
+        )
     }
 
     fn http2(&self, addresses: &[SocketAddr]) -> Cluster {
-        self.upstreams.cluster("ns/service".into(), Protocol::Http2, Security::Plain, addresses)
+        self.upstreams.cluster(
+            "ns/service".into(),
+            Protocol::Http2,
+            Security::Plain,
+            &[addresses.to_vec()],
+        )
     }
 
     fn outstanding(&self) -> usize {

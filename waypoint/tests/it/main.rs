@@ -10,6 +10,7 @@
 )]
 
 mod client;
+mod dns;
 mod guests;
 mod harness;
 mod origin;
@@ -35,6 +36,7 @@ mod operate;
 mod reload;
 mod takeover;
 
+mod backend_filters;
 mod bodies;
 mod client_certificates;
 mod ejection;
@@ -43,6 +45,8 @@ mod grpc_route;
 mod http2_threads;
 mod hygiene;
 mod interim;
+mod locality;
+mod names;
 mod route_filters;
 mod routing;
 mod suites;

@@ -33,7 +33,15 @@ impl Origin {
         speaks: Speaks,
         answer: impl Fn(&Request<Bytes>) -> Response<Bytes> + Clone + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a port"), speaks, answer)
+    }
+
+    /// As [`Origin::start`], on a socket of the test's own.
+    pub(crate) fn on(
+        listener: TcpListener,
+        speaks: Speaks,
+        answer: impl Fn(&Request<Bytes>) -> Response<Bytes> + Clone + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("an address");
         let seen: Arc<Mutex<Vec<Request<Bytes>>>> = Arc::default();
         let origin = Self { address, seen: Arc::clone(&seen) };

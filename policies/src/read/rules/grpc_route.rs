@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Rules;
 use crate::resource::grpc_route::{GrpcRoute, MethodMatch};
 use crate::resource::route::ValueMatchType;
-use crate::resource::route::filter::RouteFilterType;
+use crate::resource::route::filter::{RouteFilter, RouteFilterType};
 use crate::text::{Format, RegexText};
 
 /// Filters that only an HTTPRoute has.
@@ -28,16 +28,23 @@ impl Rules<'_> {
                 }
                 self.header_matches(&at, &when.headers);
             }
-            for (index, filter) in rule.filters.iter().enumerate() {
-                if HTTP_ONLY.contains(&filter.kind) {
-                    let message = "a GRPCRoute has no filter of this type";
-                    let expected = "`RequestHeaderModifier`, `ResponseHeaderModifier`, \
-                                    `RequestMirror` or `ExtensionRef`";
-                    let at = format!("{at}/filters/{index}/type");
-                    self.error("unknown-value", &at, message, Some(expected));
-                }
+            self.grpc_filters(&at, &rule.filters);
+            for (index, backend) in rule.backend_refs.iter().enumerate() {
+                self.grpc_filters(&format!("{at}/backendRefs/{index}"), &backend.filters);
             }
             self.rule_actions(&at, http);
+        }
+    }
+
+    fn grpc_filters(&mut self, at: &str, filters: &[RouteFilter]) {
+        for (index, filter) in filters.iter().enumerate() {
+            if HTTP_ONLY.contains(&filter.kind) {
+                let message = "a GRPCRoute has no filter of this type";
+                let expected = "`RequestHeaderModifier`, `ResponseHeaderModifier`, \
+                                `RequestMirror` or `ExtensionRef`";
+                let at = format!("{at}/filters/{index}/type");
+                self.error("unknown-value", &at, message, Some(expected));
+            }
         }
     }
 

@@ -55,11 +55,12 @@ impl Rules<'_> {
 
     /// What a rule does, whatever it matches.
     pub(super) fn rule_actions(&mut self, at: &str, rule: &RouteRule) {
-        self.route_filters(at, &rule.filters, true);
+        self.route_filters(at, &rule.filters);
         self.filters_and_rule(at, rule);
         for (index, backend) in rule.backend_refs.iter().enumerate() {
             let at = format!("{at}/backendRefs/{index}");
-            self.route_filters(&at, &backend.filters, false);
+            self.route_filters(&at, &backend.filters);
+            self.backend_filters_and_rule(&at, &backend.filters, rule);
             if backend.kind == "Service" && backend.port.is_none() {
                 self.error(
                     "missing-field",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::super::health::millis;
-use super::Endpoint;
+use super::{Cluster, Endpoint};
 use crate::trace::random;
 
 /// The share of its weight that an endpoint has at the very beginning, in thousandths.
@@ -59,13 +59,15 @@ fn share(age_ms: u64, window_ms: u64) -> u64 {
     (age_ms * 1000 / window_ms).max(WARMING_MIN)
 }
 
-/// Picks the better of two endpoints drawn at random, none of them in `tried` while another is
-/// left. `None`: the list is empty.
+/// Picks the better of two endpoints of the nearest group that can take the request, drawn at
+/// random, none of them in `tried` while another is left. `None`: there is no endpoint.
 pub(in crate::upstream) fn pick<'a>(
-    endpoints: &'a [Arc<Endpoint>],
+    cluster: &'a Cluster,
     tried: &[SocketAddr],
 ) -> Option<&'a Arc<Endpoint>> {
-    let untried = |endpoint: &&Arc<Endpoint>| !tried.contains(&endpoint.address);
+    let is_untried = |endpoint: &Endpoint| !tried.contains(&endpoint.address);
+    let endpoints = cluster.groups.choose(&cluster.endpoints, tried.is_empty(), is_untried);
+    let untried = |endpoint: &&Arc<Endpoint>| is_untried(endpoint);
     let left =
         if tried.is_empty() { endpoints.len() } else { endpoints.iter().filter(untried).count() };
     // A retry is rare: walking to the n-th untried endpoint costs nothing that matters.

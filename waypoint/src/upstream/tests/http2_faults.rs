@@ -337,8 +337,12 @@ async fn a_drain_waits_for_streams_and_for_no_idle_connection() {
         stream.send_data("hello".into(), true).expect("a body");
     })
     .await;
-    let cluster =
-        upstreams.cluster("ns/service".into(), Protocol::Http2, Security::Plain, &[origin.address]);
+    let cluster = upstreams.cluster(
+        "ns/service".into(),
+        Protocol::Http2,
+        Security::Plain,
+        &[vec![origin.address]],
+    );
     let response = send(&cluster, get("/")).await.expect("a head");
     upstreams.close();
     assert_eq!(text(response.into_body()).await, Ok("hello".to_owned()));

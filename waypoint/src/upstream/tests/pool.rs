@@ -132,7 +132,7 @@ async fn snapshots_that_name_the_same_endpoint_share_its_connections() {
         "ns/other".into(),
         Protocol::Http1,
         Security::Plain,
-        &[origin.address],
+        &[vec![origin.address]],
     );
     drop(old);
     fetch(&new, get("/")).await;

@@ -11,7 +11,7 @@ fn address(last: u8) -> SocketAddr {
 
 /// How many of many choices fall on the endpoint.
 fn chosen(cluster: &Cluster, address: SocketAddr) -> usize {
-    let choices = (0..DRAWS).filter_map(|_| pick(&cluster.endpoints, &[]));
+    let choices = (0..DRAWS).filter_map(|_| pick(cluster, &[]));
     choices.filter(|endpoint| endpoint.address == address).count()
 }
 

@@ -24,7 +24,7 @@ impl Bench {
     ) -> Cluster {
         let tls = self.upstreams.tls(policy, protocol).expect("settings that can be used");
         let security = Security::Tls(tls);
-        self.upstreams.cluster("ns/service".into(), protocol, security, addresses)
+        self.upstreams.cluster("ns/service".into(), protocol, security, &[addresses.to_vec()])
     }
 }
 
@@ -231,7 +231,7 @@ async fn a_service_whose_policy_cannot_be_used_is_sent_nothing() {
     let origin = origin::Origin::answering(&bench, HELLO).await;
     let security = Security::Refused("no certificates".into());
     let name = "ns/service".into();
-    let cluster = bench.upstreams.cluster(name, Protocol::Http1, security, &[origin.address]);
+    let cluster = bench.upstreams.cluster(name, Protocol::Http1, security, &[vec![origin.address]]);
     let error = send(&cluster, get("/")).await.expect_err("no response");
     assert!(matches!(error, UpstreamError::TlsRefused { .. }), "{error:?}");
     assert_eq!(origin.accepted(), 0);

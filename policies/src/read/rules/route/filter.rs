@@ -16,10 +16,6 @@ const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 const REPEATED: [RouteFilterType; 2] =
     [RouteFilterType::RequestMirror, RouteFilterType::ExtensionRef];
 
-/// Filters that a backend may have.
-const ON_BACKENDS: [RouteFilterType; 2] =
-    [RouteFilterType::RequestHeaderModifier, RouteFilterType::ResponseHeaderModifier];
-
 /// Headers that frame a message or belong to one connection, and the host, which is not a header
 /// inside the proxy.
 const UNTOUCHABLE: [&str; 9] = [
@@ -35,7 +31,7 @@ const UNTOUCHABLE: [&str; 9] = [
 ];
 
 impl Rules<'_> {
-    pub(super) fn route_filters(&mut self, at: &str, filters: &[RouteFilter], on_rule: bool) {
+    pub(super) fn route_filters(&mut self, at: &str, filters: &[RouteFilter]) {
         let mut kinds = BTreeSet::new();
         for (index, filter) in filters.iter().enumerate() {
             let at = format!("{at}/filters/{index}");
@@ -53,11 +49,11 @@ impl Rules<'_> {
                 let message = "a filter of this type is there twice";
                 self.error("duplicate-name", &format!("{at}/type"), message, None);
             }
-            self.route_filter_fields(&at, filter, on_rule);
+            self.route_filter_fields(&at, filter);
         }
     }
 
-    fn route_filter_fields(&mut self, at: &str, filter: &RouteFilter, on_rule: bool) {
+    fn route_filter_fields(&mut self, at: &str, filter: &RouteFilter) {
         if let Some(extension) = &filter.extension_ref {
             let at = format!("{at}/extensionRef");
             self.only(&format!("{at}/group"), &extension.group, "waypoint.rs");
@@ -80,10 +76,6 @@ impl Rules<'_> {
         }
         if let Some(cors) = &filter.cors {
             self.cors(&format!("{at}/cors"), cors);
-        }
-        if !on_rule && !ON_BACKENDS.contains(&filter.kind) {
-            let message = "a filter of this type on a backend is not supported yet";
-            self.error("unsupported", &format!("{at}/type"), message, None);
         }
         for (field, edits) in [
             ("requestHeaderModifier", &filter.request_header_modifier),
@@ -109,25 +101,62 @@ impl Rules<'_> {
             }
         }
     }
+
     /// Rules between a rule's filters and the rest of it.
     pub(super) fn filters_and_rule(&mut self, at: &str, rule: &RouteRule) {
-        let redirects = rule.filters.iter().any(|filter| filter.request_redirect.is_some());
+        self.paths_and_rule(at, &rule.filters, rule);
         for (index, filter) in rule.filters.iter().enumerate() {
+            if filter.request_redirect.is_some() && !rule.backend_refs.is_empty() {
+                let message = "the rule redirects: nothing would ever reach `backendRefs`";
+                let expected = "one of `requestRedirect` and `backendRefs`";
+                self.error(
+                    "conflict",
+                    &format!("{at}/filters/{index}/type"),
+                    message,
+                    Some(expected),
+                );
+            }
+        }
+    }
+
+    /// Rules between a backend's filters and the rule.
+    pub(super) fn backend_filters_and_rule(
+        &mut self,
+        at: &str,
+        filters: &[RouteFilter],
+        rule: &RouteRule,
+    ) {
+        self.paths_and_rule(at, filters, rule);
+        let of_rule = rule.filters.iter().any(|filter| filter.cors.is_some());
+        for (index, filter) in filters.iter().enumerate() {
+            if filter.cors.is_some() && of_rule {
+                let message = "the rule has a `cors` of its own: this one would never be asked";
+                let expected = "`cors` on the rule or on its backends";
+                self.error(
+                    "conflict",
+                    &format!("{at}/filters/{index}/type"),
+                    message,
+                    Some(expected),
+                );
+            }
+        }
+    }
+
+    /// What changes paths: one filter of a list at most, and with a prefix only where the rule
+    /// matches one.
+    fn paths_and_rule(&mut self, at: &str, filters: &[RouteFilter], rule: &RouteRule) {
+        let redirects = filters.iter().any(|filter| filter.request_redirect.is_some());
+        for (index, filter) in filters.iter().enumerate() {
             let at = format!("{at}/filters/{index}");
             if let Some(rewrite) = &filter.url_rewrite {
                 if redirects {
-                    let message = "the rule redirects: there is nothing to rewrite";
+                    let message = "there is a redirect: there is nothing to rewrite";
                     let expected = "one of `requestRedirect` and `urlRewrite`";
                     self.error("conflict", &format!("{at}/type"), message, Some(expected));
                 }
                 self.prefix_of_rule(&format!("{at}/urlRewrite"), rewrite.path.as_ref(), rule);
             }
             if let Some(redirect) = &filter.request_redirect {
-                if !rule.backend_refs.is_empty() {
-                    let message = "the rule redirects: nothing would ever reach `backendRefs`";
-                    let expected = "one of `requestRedirect` and `backendRefs`";
-                    self.error("conflict", &format!("{at}/type"), message, Some(expected));
-                }
                 let path = redirect.path.as_ref();
                 self.prefix_of_rule(&format!("{at}/requestRedirect"), path, rule);
             }
