@@ -8,6 +8,7 @@ mod filters;
 mod grants;
 mod grpc_route;
 mod merging;
+mod oracle;
 mod port_table;
 mod robustness;
 mod routing;
