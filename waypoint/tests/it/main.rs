@@ -36,6 +36,7 @@ mod takeover;
 
 mod bodies;
 mod ejection;
+mod framing;
 mod grpc;
 mod grpc_route;
 mod http2_threads;
@@ -47,3 +48,4 @@ mod suites;
 mod tls;
 mod upstream_tls;
 mod websocket;
+mod websocket_suite;

@@ -8,19 +8,22 @@ use tokio::net::TcpStream;
 use super::{Awaited, Incoming, Wire};
 use crate::codec::{Channel, http1::fuzzing::block_on, hygiene::HeadScan};
 
-/// What came of an answer.
+/// A whole answer.
 #[derive(Debug, PartialEq)]
-pub(in crate::codec::http1) enum Heard {
-    Whole {
-        status: StatusCode,
-        headers: HeaderMap,
-        body: Vec<u8>,
-        trailers: HeaderMap,
-        /// The connection would be used again.
-        stays: bool,
-        /// The bytes that belong to the answer.
-        taken: usize,
-    },
+pub(in crate::codec::http1) struct Heard {
+    pub(in crate::codec::http1) status: StatusCode,
+    pub(in crate::codec::http1) headers: HeaderMap,
+    pub(in crate::codec::http1) body: Vec<u8>,
+    pub(in crate::codec::http1) trailers: HeaderMap,
+    /// The connection would be used again.
+    pub(in crate::codec::http1) stays: bool,
+    /// The bytes that belong to the answer.
+    pub(in crate::codec::http1) taken: usize,
+}
+
+/// Why there is no whole answer.
+#[derive(Debug, PartialEq)]
+pub(in crate::codec::http1) enum Failed {
     /// The endpoint closed too early.
     Cut,
     Malformed,
@@ -41,7 +44,7 @@ fn silent() -> Channel {
 }
 
 /// Reads an answer whose bytes arrive in these pieces, behind which the endpoint closes.
-pub(in crate::codec::http1) fn hear(pieces: &[&[u8]], headless: bool) -> Heard {
+pub(in crate::codec::http1) fn hear(pieces: &[&[u8]], headless: bool) -> Result<Heard, Failed> {
     let mut wire = Wire::new(silent());
     wire.incoming = Incoming::Head(Awaited { scan: HeadScan::default(), headless, interim: 0 });
     let mut pieces = pieces.iter();
@@ -54,18 +57,18 @@ pub(in crate::codec::http1) fn hear(pieces: &[&[u8]], headless: bool) -> Heard {
     };
     let head = loop {
         match wire.next_head() {
-            Err(_) => return Heard::Malformed,
+            Err(_) => return Err(Failed::Malformed),
             Ok(Some(head)) if wire.is_headed() => break head,
             Ok(Some(_)) => {}
             Ok(None) => match fill(&mut wire) {
                 Some(()) => {}
-                None => return Heard::Cut,
+                None => return Err(Failed::Cut),
             },
         }
     };
     loop {
         match wire.next_frame() {
-            Err(_) => return Heard::Malformed,
+            Err(_) => return Err(Failed::Malformed),
             Ok(Some(frame)) => match frame.into_data() {
                 Ok(data) => body.extend_from_slice(&data),
                 Err(frame) => trailers = frame.into_trailers().expect("data or trailers"),
@@ -74,7 +77,7 @@ pub(in crate::codec::http1) fn hear(pieces: &[&[u8]], headless: bool) -> Heard {
             Ok(None) => match fill(&mut wire) {
                 Some(()) => {}
                 None if matches!(wire.incoming, Incoming::UntilClose) => break,
-                None => return Heard::Cut,
+                None => return Err(Failed::Cut),
             },
         }
     }
@@ -83,5 +86,5 @@ pub(in crate::codec::http1) fn hear(pieces: &[&[u8]], headless: bool) -> Heard {
     let stays = wire.is_settled();
     let taken = read - wire.buffer.len();
     let (status, headers) = (head.status(), head.headers().clone());
-    Heard::Whole { status, headers, body, trailers, stays, taken }
+    Ok(Heard { status, headers, body, trailers, stays, taken })
 }

@@ -28,7 +28,7 @@ pub fn answer(bytes: &[u8]) {
     for other in heard {
         assert_eq!(other, first, "{text}");
     }
-    let Heard::Whole { status, headers, body, trailers, stays, taken } = first else { return };
+    let Ok(Heard { status, headers, body, trailers, stays, taken }) = first else { return };
     assert!(!stays || taken == bytes.len(), "what is left would answer the next request: {text}");
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return;
