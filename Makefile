@@ -10,13 +10,14 @@ CARGO := cargo
 TESTED := -p waypoint -p waypoint-abi -p waypoint-filters -p waypoint-policies -p waypoint-sdk
 FILTERS := -p waypoint-filter-jwt-auth -p waypoint-filter-payload-router -p waypoint-filter-pii-redact
 
-.PHONY: help run test test-faults test-suites lint perf setup
+.PHONY: help run test test-faults test-suites fuzz lint perf setup
 
 help:
 	@echo "make run     build, start the example and print what to try (Ctrl-C ends it)"
 	@echo "make test    build and run every test"
 	@echo "make test-faults  the long tests that make test leaves out"
 	@echo "make test-suites  suites of others: h2spec, gRPC interop (needs Go)"
+	@echo "make fuzz    the fuzz targets, FUZZ_SECONDS each (60; needs nightly Rust)"
 	@echo "make lint    formatting and lints, as CI runs them"
 	@echo "make perf    CPU per request beside nginx and Envoy (release build; run by hand)"
 
@@ -37,6 +38,11 @@ test-faults: setup
 test-suites: setup
 	@.ci/suites
 	$(CARGO) test --locked -p waypoint --test it suites:: -- --ignored
+
+# What must hold for every input of the codec and the resources: waypoint/fuzz.
+FUZZ_SECONDS ?= 60
+fuzz: setup
+	@.ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 lint: setup
 	$(CARGO) fmt --all --check

@@ -109,7 +109,9 @@ impl Reader {
         let first = self.reading.problems.len();
         let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
         if let Some(fault) = unreadable(text) {
-            let source = Arc::new(Source::new(&file.path, text, Vec::new()));
+            // Where the values of Secrets are is not known: nothing is shown.
+            let hidden = if text.contains("Secret") { vec![Span::EVERYTHING] } else { Vec::new() };
+            let source = Arc::new(Source::new(&file.path, text, hidden));
             self.reading.problems.push(fault.problem(&source));
             self.unreadable(&file.path);
             return;
@@ -263,18 +265,21 @@ fn unreadable(text: &str) -> Option<Malformed> {
         let expected = Some(format!("at most {FILE_BYTES_MAX}"));
         return Some(Malformed { code: "too-large", expected, ..Malformed::new(start, message) });
     }
-    let (number, line) =
-        (1..).zip(text.lines()).find(|(_, line)| line.contains(char::REPLACEMENT_CHARACTER))?;
-    let column = line.chars().take_while(|c| *c != char::REPLACEMENT_CHARACTER).count();
+    // YAML takes it for the end of a line, JSON and most editors do not: places would be told wrong,
+    // and the values of Secrets shown.
+    let wrong = |c: char| matches!(c, '\r' | char::REPLACEMENT_CHARACTER);
+    let (number, line) = (1..).zip(text.lines()).find(|(_, line)| line.contains(wrong))?;
+    let column = line.chars().take_while(|c| !wrong(*c)).count();
+    let is_return = line.chars().nth(column) == Some('\r');
     let column = u32::try_from(column).unwrap_or(u32::MAX - 1).saturating_add(1);
     let span =
         Span { line: number, column, end_line: number, end_column: column.saturating_add(1) };
-    let message = "a byte that is not UTF-8 text";
-    Some(Malformed {
-        code: "encoding",
-        expected: Some("UTF-8".into()),
-        ..Malformed::new(span, message)
-    })
+    let (message, expected) = match is_return {
+        true => ("a carriage return within a line", "lines that end in LF or CRLF"),
+        false => ("a byte that is not UTF-8 text", "UTF-8"),
+    };
+    let expected = Some(expected.into());
+    Some(Malformed { code: "encoding", expected, ..Malformed::new(span, message) })
 }
 
 /// Whether a refused resource leaves something unprotected: a filter that must not be skipped.

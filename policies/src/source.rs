@@ -22,6 +22,10 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// Every place of a file.
+    pub(crate) const EVERYTHING: Self =
+        Self { line: 0, column: 0, end_line: u32::MAX, end_column: u32::MAX };
+
     /// How many characters to underline: to the end, or one where it ends on another line.
     pub(crate) fn width(&self) -> u32 {
         if self.end_line == self.line {

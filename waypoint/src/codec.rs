@@ -17,6 +17,8 @@ mod io;
 mod sending;
 pub(crate) mod websocket;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 #[cfg(test)]
 pub(crate) mod testing;
 

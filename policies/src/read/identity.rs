@@ -278,6 +278,9 @@ pub(crate) fn hidden(text: &str, documents: &[Document]) -> Vec<Span> {
             None => {}
         }
     }
+    // Aliases give the same place many times, and every letter that is shown is looked up here.
+    spans.sort_unstable();
+    spans.dedup();
     spans
 }
 

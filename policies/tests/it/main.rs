@@ -9,6 +9,7 @@ mod filters;
 mod grants;
 mod grpc_route;
 mod merging;
+mod oracle;
 mod port_table;
 mod robustness;
 mod routing;

@@ -6,6 +6,7 @@ use waypoint_policies::{
     DEPTH_MAX, NODES_MAX, PROBLEMS_MAX, Resources, check, merge, read, render,
 };
 
+use crate::oracle::resource_files;
 use crate::support::file;
 
 /// A small generator of numbers, so that a failure can be repeated (xorshift64*).
@@ -121,6 +122,35 @@ fn whatever_is_written_reading_and_checking_end_without_a_panic() {
         let checked = check(&merge(&Resources::default(), reading), &BTreeMap::new());
         let _ = render(&checked.problems);
     }
+}
+
+/// What fuzzing has found stays found.
+#[test]
+fn every_kept_file_is_read_with_each_problem_at_a_place_in_it() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../waypoint/fuzz/corpus/resource_files");
+    let mut inputs = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        // A failure names the input: `cargo fuzz run resource_files FILE` repeats it.
+        println!("{}", path.display());
+        resource_files(&std::fs::read(path).unwrap());
+        inputs += 1;
+    }
+    assert!(20 < inputs, "{folder} has only {inputs} inputs");
+}
+
+#[test]
+fn a_carriage_return_within_a_line_is_refused_and_no_secret_is_shown() {
+    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\rdata: {key: aHVudGVyMg==}\n";
+    for path in ["secret.yaml", "secret.json"] {
+        let reading = read(&[file(path, text)]);
+        let [problem] = &reading.problems[..] else { panic!("{:?}", reading.problems) };
+        assert_eq!((problem.line, problem.column, problem.code), (3, 20, "encoding"));
+        assert!(!problem.snippet.contains("aHVudGVy"), "{}", problem.snippet);
+        assert!(reading.unreadable.contains(path));
+    }
+    let whole = text.replace('\r', "\r\n").replace("\n\n", "\n");
+    assert!(read(&[file("secret.yaml", &whole)]).problems.is_empty());
 }
 
 #[test]

@@ -29,5 +29,8 @@ mod writer;
 
 pub(super) use self::{body::RequestBody, connection::serve};
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 #[cfg(test)]
 mod tests;

@@ -20,5 +20,8 @@ mod websocket;
 
 pub(super) use self::{body::RequestBody, connection::serve};
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,8 @@
 //! malformed; so is every framing that two readers could read two ways.
 
 mod answer;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod request;
 
 use std::{

@@ -79,7 +79,12 @@ impl HeadScan {
                 (false, lines) if limits.fields < lines => {
                     return Err(Refusal::TooManyFields);
                 }
-                (false, _) => self.lines += 1,
+                (false, lines) => {
+                    if lines == 0 {
+                        first_line(line, limits)?;
+                    }
+                    self.lines += 1;
+                }
             }
         }
         self.next = bytes.len();
@@ -88,20 +93,22 @@ impl HeadScan {
 
     /// What can be told before the end is seen.
     fn unfinished(&self, bytes: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
-        let in_first_line = self.lines == 0;
-        let line_length = bytes.len() - self.line;
-        if in_first_line && limits.first_line_bytes < line_length {
-            return Err(Refusal::TargetTooLong);
-        }
-        // A TLS hello on a plain port is answered at once, not after the time for a head.
-        if in_first_line
-            && let Some(first) = bytes.get(self.line)
-            && !is_token(*first)
-            && *first != b'\r'
-        {
-            return Err(Refusal::MethodMalformed);
+        if self.lines == 0 {
+            // A TLS hello on a plain port is answered at once, not after the time for a head.
+            let line = &bytes[self.line..];
+            first_line(line.strip_suffix(b"\r").unwrap_or(line), limits)?;
         }
         within(bytes.len(), limits)
+    }
+}
+
+/// What can be told of a first line and of each beginning of it, so that the verdict does not depend
+/// on how the bytes arrive.
+fn first_line(line: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
+    match line.first() {
+        Some(first) if !is_token(*first) => Err(Refusal::MethodMalformed),
+        _ if limits.first_line_bytes < line.len() => Err(Refusal::TargetTooLong),
+        _ => Ok(()),
     }
 }
 
@@ -136,7 +143,11 @@ pub(in crate::codec) fn diagnose(head: &[u8]) -> Refusal {
 
 /// Names what the parser does not let pass in a target; what it does, [`super::target()`] checks.
 fn plain_target(target: &[u8]) -> Result<(), Refusal> {
-    if target.iter().all(u8::is_ascii_graphic) { Ok(()) } else { Err(Refusal::TargetMalformed) }
+    match target.iter().find(|byte| !byte.is_ascii_graphic()) {
+        None => Ok(()),
+        Some(0x80..) => Err(Refusal::TargetNotAscii),
+        Some(_) => Err(Refusal::TargetMalformed),
+    }
 }
 
 /// Passes `METHOD target HTTP/1.x`, each apart by one space.

@@ -5,6 +5,7 @@ use http::{
     Method, Uri,
     uri::{Authority, Parts, PathAndQuery, Scheme},
 };
+use memchr::memchr3;
 
 use super::{EncodedSlashes, Refusal, normalise_path};
 
@@ -54,6 +55,10 @@ impl Target<'_> {
         }
         let end = self.rest.find('?').unwrap_or(self.rest.len());
         let (path, query) = self.rest.split_at(end);
+        // No URI may have them: not in a segment that dots take away, either.
+        if memchr3(b'`', b'<', b'>', path.as_bytes()).is_some() {
+            return Err(Refusal::TargetMalformed);
+        }
         match normalise_path(path, slashes)? {
             std::borrow::Cow::Borrowed("") => Ok(Some(format!("/{query}"))),
             std::borrow::Cow::Borrowed(_) => Ok(None),

@@ -48,32 +48,32 @@ pub(super) fn parse(head: &Bytes, headless: bool) -> Result<Answer, WireError> {
     let status = StatusCode::from_u16(code).map_err(|error| WireError::Malformed(error.into()))?;
     let mut headers = header_map(head, parsed.headers)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let coded = headers.contains_key(header::TRANSFER_ENCODING);
-    let sized = coded && headers.contains_key(header::CONTENT_LENGTH);
-    let ends = ends(status, headless, coded, &mut headers)?;
-    let stays = version == Version::HTTP_11
-        && !sized
-        && ends != Ends::Connection
-        && !hygiene::says_close(&headers);
+    let ends = ends(status, version, headless, &mut headers)?;
+    let stays =
+        version == Version::HTTP_11 && ends != Ends::Connection && !hygiene::says_close(&headers);
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(Answer { response, ends, stays })
 }
 
-/// Decides where the body ends, and leaves one `content-length` or none: with a transfer coding it
-/// does not count.
+/// Decides where the body ends, and leaves one `content-length` or none. A length beside a transfer
+/// coding, and a coding on HTTP/1.0, are ends for one reader and none for another (RFC 9112, 6.1 and
+/// 6.3).
 fn ends(
     status: StatusCode,
+    version: Version,
     headless: bool,
-    coded: bool,
     headers: &mut HeaderMap,
 ) -> Result<Ends, Refusal> {
-    if coded {
-        hygiene::transfer_encoding(headers)?;
-        headers.remove(header::CONTENT_LENGTH);
-    }
     let length = hygiene::unite_content_lengths(headers)?;
+    let coded = headers.contains_key(header::TRANSFER_ENCODING);
+    match (coded, version, length) {
+        (true, Version::HTTP_10, _) => return Err(Refusal::TransferEncodingOnHttp10),
+        (true, _, Some(_)) => return Err(Refusal::ContentLengthWithTransferEncoding),
+        (true, _, None) => hygiene::transfer_encoding(headers)?,
+        (false, ..) => {}
+    }
     let bodiless = headless || !may_have_body(status);
     Ok(match (bodiless, coded, length) {
         (true, ..) => Ends::Head,

@@ -50,6 +50,25 @@ fn a_head_past_a_limit_is_refused_before_it_has_ended() {
 }
 
 #[test]
+fn a_first_line_has_the_same_verdict_whole_and_in_pieces() {
+    let limits = HeadLimits::from(&CodecLimits::default());
+    let long = |length: usize| format!("{} / HTTP/1.1\r\n", "M".repeat(length));
+    let most = limits.first_line_bytes - " / HTTP/1.1".len();
+    for (line, want) in [
+        (long(most), Ok(None)),
+        (long(most + 1), Err(Refusal::TargetTooLong)),
+        ("\x16\x03 / HTTP/1.1\r\n".to_owned(), Err(Refusal::MethodMalformed)),
+    ] {
+        let mut singly = HeadScan::default();
+        let pieces = (1..=line.len()).map(|end| &line.as_bytes()[..end]);
+        let last =
+            pieces.map(|piece| singly.advance(piece, &limits)).find(|scanned| *scanned != Ok(None));
+        assert_eq!(last.unwrap_or(Ok(None)), want);
+        assert_eq!(HeadScan::default().advance(line.as_bytes(), &limits), want);
+    }
+}
+
+#[test]
 fn what_the_parser_refuses_has_a_name() {
     use Refusal as R;
     let cases = [

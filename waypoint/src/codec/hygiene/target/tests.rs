@@ -34,6 +34,15 @@ fn a_target_has_one_of_three_forms() {
 }
 
 #[test]
+fn what_no_uri_may_have_is_refused_even_where_dots_take_it_away() {
+    for text in ["/`", "/<a>", "/`/../b", "/a/<b>/..", "http://h/`/.."] {
+        let target = target(&Method::GET, text).expect("its characters are visible");
+        let respelled = target.respelled(EncodedSlashes::Refuse);
+        assert_eq!(respelled, Err(Refusal::TargetMalformed), "{text}");
+    }
+}
+
+#[test]
 fn only_the_path_of_a_target_is_respelled() {
     let cases = [
         ("/a?x=//%2f", None),

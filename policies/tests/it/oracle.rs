@@ -1,0 +1,57 @@
+//! What must hold for every resource file; `waypoint/fuzz` compiles this file, too.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use waypoint_policies::{Problem, Resources, SourceFile, check, merge, read, render};
+
+/// What reading and checking one small file may take, with much room for a busy machine.
+const TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Inputs up to this length, in bytes, must be read within [`TIME_MAX`]; longer ones are not looked
+/// at.
+const BYTES_MAX: usize = 64 << 10;
+
+/// Reads and checks bytes as a file of YAML, or of JSON when the first byte is `{` or `[`.
+///
+/// # Panics
+///
+/// If a problem's place is not in the file, if reading the same twice gives two results, or if it
+/// takes too long.
+pub(crate) fn resource_files(bytes: &[u8]) {
+    if BYTES_MAX < bytes.len() {
+        return;
+    }
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let path = if matches!(bytes.first(), Some(b'{' | b'[')) { "fuzz.json" } else { "fuzz.yaml" };
+    let began = Instant::now();
+    let file = [SourceFile { path: path.to_owned(), text }];
+    let problems = problems(&file);
+    let took = began.elapsed();
+    assert!(took < TIME_MAX, "{took:?}");
+    for problem in &problems {
+        in_file(problem, &file[0]);
+    }
+    assert!(self::problems(&file) == problems, "the same file, and other problems");
+}
+
+fn problems(files: &[SourceFile]) -> Vec<Problem> {
+    let mut reading = read(files);
+    let mut problems = std::mem::take(&mut reading.problems);
+    let checked = check(&merge(&Resources::default(), reading), &BTreeMap::new());
+    problems.extend(checked.problems);
+    let shown = render(&problems);
+    assert_eq!(shown.is_empty(), problems.is_empty());
+    problems
+}
+
+/// A place is a line that is there, and a column of it or the one behind its end.
+fn in_file(problem: &Problem, file: &SourceFile) {
+    assert_eq!(problem.file, file.path, "{problem:?}");
+    let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
+    // Behind the last line's end is a place, too: where something was expected.
+    let lines: Vec<&str> = text.lines().chain([""]).collect();
+    assert_ne!((problem.line, problem.column), (0, 0), "{problem:?}");
+    let line = lines.get(problem.line as usize - 1).unwrap_or_else(|| panic!("{problem:?}"));
+    assert!(problem.column as usize <= line.chars().count() + 1, "{problem:?} in {line:?}");
+}
