@@ -22,6 +22,7 @@ use crate::codec::{
     date::date,
     hygiene,
     idle::Stall,
+    isolate::{Panicked, poll_isolated},
     sending::{Remainder, Sending, WrongLength},
 };
 
@@ -35,6 +36,8 @@ pub(super) enum CutShort {
     Gone,
     /// The stream must be reset by us.
     Reset(Reason),
+    /// The answer's body panicked.
+    Panicked,
 }
 
 impl From<h2::Error> for CutShort {
@@ -83,8 +86,13 @@ pub(super) async fn serve<J: Journey>(
         Body::http2(RequestBody::new(receive, length, limits.body_idle_timeout))
     };
     let request = Request::from_parts(parts, body);
-    let Some(response) = call(request, &mut respond, connection).await else {
-        return;
+    let response = match call(request, &mut respond, connection).await {
+        None => return,
+        Some(Err(Panicked)) => {
+            connection.journey.refused(&Refusal::Panicked, &connection.info);
+            return refuse(&mut respond, Refusal::Panicked);
+        }
+        Some(Ok(response)) => response,
     };
     if response.status().is_informational() {
         return switch(response, asked, respond, connection, queued).await;
@@ -138,17 +146,17 @@ async fn call<J: Journey>(
     request: Request<Body>,
     respond: &mut SendResponse<Bytes>,
     connection: &Connection<J>,
-) -> Option<Response<Body>> {
+) -> Option<Result<Response<Body>, Panicked>> {
     let interim = Interim::default();
     let mut call = pin!(connection.journey.call(request, &connection.info, &interim));
     poll_fn(|cx| {
-        let answered = call.as_mut().poll(cx);
+        let answered = poll_isolated(|| call.as_mut().poll(cx));
         while let Some(head) = interim.take(http::Version::HTTP_2) {
             // It fails only if the client is gone already.
             let _ = respond.send_informational(head);
         }
         match answered {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending => respond.poll_reset(cx).map(|_| None),
         }
     })
@@ -218,7 +226,7 @@ pub(super) struct Answer<'a, J> {
 
 // === impl Answer ===
 
-impl<'a, J> Answer<'a, J> {
+impl<'a, J: Journey> Answer<'a, J> {
     fn new(
         stream: SendStream<Bytes>,
         sending: Sending,
@@ -232,8 +240,13 @@ impl<'a, J> Answer<'a, J> {
     /// Tells the client of a failure, and gives back what the stream has queued.
     fn end(mut self, ended: Result<(), CutShort>) {
         let Err(cut) = ended else { return };
-        if let CutShort::Reset(reason) = cut {
-            self.stream.send_reset(reason);
+        match cut {
+            CutShort::Gone => {}
+            CutShort::Reset(reason) => self.stream.send_reset(reason),
+            CutShort::Panicked => {
+                self.connection.journey.refused(&Refusal::Panicked, &self.connection.info);
+                self.stream.send_reset(Reason::INTERNAL_ERROR);
+            }
         }
         self.queued.forget(self.id);
     }
@@ -268,8 +281,8 @@ impl<'a, J> Answer<'a, J> {
     async fn next_frame(&mut self, body: &mut Body) -> Result<Option<Frame<Bytes>>, CutShort> {
         let mut body = pin!(body);
         let stream = &mut self.stream;
-        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+        let frame = poll_fn(|cx| match poll_isolated(|| body.as_mut().poll_frame(cx)) {
+            Poll::Ready(frame) => Poll::Ready(frame.map_err(|Panicked| CutShort::Panicked)),
             Poll::Pending => stream.poll_reset(cx).map(|_| Err(CutShort::Gone)),
         })
         .await?;
