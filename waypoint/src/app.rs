@@ -1,5 +1,6 @@
 //! Wires the stages: the only file that sees all of the configuration.
 
+mod descriptors;
 mod operator;
 mod sockets;
 mod takeover;
@@ -190,7 +191,8 @@ impl App {
         tasks.spawn(Arc::clone(&memory).follow(ending.clone()));
         let journey = state.journey(&settings, records, memory, &tasks);
 
-        let slots = Arc::new(Semaphore::new(settings.connections_max as usize));
+        let slots =
+            Arc::new(Semaphore::new(descriptors::connections_max(settings.connections_max)));
         let keeps = settings.takeover.is_some();
         let addresses = Arc::new(Addresses::new(settings.addresses_file.clone(), keeps));
         let mut inherited = match &settings.takeover {
