@@ -117,7 +117,15 @@ impl Waypoint {
     /// As [`Waypoint::start`], with variables in its environment.
     pub(crate) async fn start_where(resources: &str, variables: &[(&str, &Path)]) -> Self {
         let (dir, folder) = laid_out(resources);
-        let waypoint = Self::launch(dir, &folder, &[], variables, true);
+        let waypoint = Self::launch(&[], dir, &folder, &[], variables, true);
+        waypoint.logged("serving").await;
+        waypoint
+    }
+
+    /// As [`Waypoint::start`], by a command that becomes the process, such as `prlimit`.
+    pub(crate) async fn start_through(through: &[&str], resources: &str) -> Self {
+        let (dir, folder) = laid_out(resources);
+        let waypoint = Self::launch(through, dir, &folder, &[], &[], true);
         waypoint.logged("serving").await;
         waypoint
     }
@@ -130,10 +138,11 @@ impl Waypoint {
 
     /// Starts the process over a folder that the test has laid out in `dir`.
     pub(crate) fn spawn_in(dir: tempfile::TempDir, resources: &Path, arguments: &[&str]) -> Self {
-        Self::launch(dir, resources, arguments, &[], true)
+        Self::launch(&[], dir, resources, arguments, &[], true)
     }
 
     fn launch(
+        through: &[&str],
         dir: tempfile::TempDir,
         resources: &Path,
         arguments: &[&str],
@@ -141,8 +150,11 @@ impl Waypoint {
         read_access_log: bool,
     ) -> Self {
         let addresses_file = dir.path().join("addresses.json");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_waypoint"));
+        let binary = env!("CARGO_BIN_EXE_waypoint");
+        let mut words = through.iter().copied().chain([binary]);
+        let mut command = Command::new(words.next().expect("the binary at least"));
         command
+            .args(words)
             .arg("run")
             .arg("-f")
             .arg(resources)
@@ -379,7 +391,7 @@ impl Waypoint {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let file = dir.path().join("all.yaml");
         std::fs::write(&file, resources).expect("a file");
-        let waypoint = Self::launch(dir, &file, &[], &[], false);
+        let waypoint = Self::launch(&[], dir, &file, &[], &[], false);
         waypoint.logged("serving").await;
         waypoint
     }

@@ -36,6 +36,7 @@ mod takeover;
 
 mod bodies;
 mod ejection;
+mod faults;
 mod grpc;
 mod grpc_route;
 mod http2_threads;
