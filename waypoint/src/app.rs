@@ -37,7 +37,7 @@ use crate::resources::{
 use crate::snapshot::{CalloutTargets, Current};
 use crate::upstream::{UpstreamLimits, Upstreams};
 
-use operator::OperatorPorts;
+use operator::{OperatorPorts, Traffic};
 use sockets::{Addresses, Sockets};
 use takeover::Inherited;
 
@@ -208,7 +208,7 @@ impl App {
             limits: CodecLimits { body_idle_timeout: BODY_IDLE_DEFAULT, ..CodecLimits::default() },
             slots: Arc::clone(&slots),
             closing: closing.clone(),
-            tasks: traffic_tasks,
+            tasks: traffic_tasks.clone(),
             addresses: Arc::clone(&addresses),
             inherited,
             bound: BTreeMap::new(),
@@ -241,7 +241,8 @@ impl App {
             health: health.clone(),
         };
         let operator = ending.child();
-        ports.serve(Arc::new(admin), metrics, health.clone(), slots, &operator, &tasks);
+        let serving = Traffic { slots, tasks: traffic_tasks };
+        ports.serve(Arc::new(admin), metrics, health.clone(), serving, &operator, &tasks);
         health.start();
         addresses.publish();
         let successor = match &settings.takeover {

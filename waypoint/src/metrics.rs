@@ -39,6 +39,8 @@ pub struct Metrics {
     handshakes: Family<[(&'static str, &'static str); 1], Counter>,
     /// Connections that are open.
     pub connections: Gauge,
+    /// Tasks of listeners, connections and streams that run.
+    pub tasks: Gauge,
     /// Access log lines that found the buffer full.
     pub log_shed: Counter,
     /// Reloads by result: `applied`, `refused`, `unchanged`.
@@ -164,6 +166,7 @@ impl Metrics {
             mirrored: Family::default(),
             handshakes: Family::default(),
             connections: Gauge::default(),
+            tasks: Gauge::default(),
             log_shed: Counter::default(),
             reloads: Family::default(),
             snapshot: Gauge::default(),
@@ -197,6 +200,11 @@ impl Metrics {
             "waypoint_downstream_connections",
             "Downstream connections that are open",
             m.connections.clone(),
+        );
+        registry.register(
+            "waypoint_tasks",
+            "Tasks of listeners, connections and streams that run",
+            m.tasks.clone(),
         );
         registry.register(
             "waypoint_access_log_shed",

@@ -14,7 +14,7 @@
 //!
 //! Everything random comes from one seed, which is printed; `WAYPOINT_SEED` sets it. Each row has
 //! two lengths: the short one runs in `make test`, the long one in `make test-faults`, for a minute
-//! at `WAYPOINT_RATE` requests a second (500 by default, which a debug build, its clients and its
+//! at `WAYPOINT_RATE` requests a second (250 by default, which a debug build, its clients and its
 //! origins manage together on two cores).
 //!
 //! ```text
@@ -103,7 +103,7 @@ impl Length {
     /// Requests a second.
     fn rate(self) -> u32 {
         let set = std::env::var("WAYPOINT_RATE").ok().and_then(|text| text.parse().ok());
-        self.either(200, set.unwrap_or(500))
+        self.either(200, set.unwrap_or(250))
     }
 
     /// How long requests are sent.

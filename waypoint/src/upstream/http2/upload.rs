@@ -1,13 +1,21 @@
 //! Sends a request's body on its stream, no faster than the endpoint takes it.
+//!
+//! Until the answer begins, the first bytes of the body are kept: an endpoint that retires its
+//! connection may not have taken the stream, and then the request is sent again as it was.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http_body::Body as _;
+use http_body::{Body as _, Frame, SizeHint};
 
 use crate::codec::body::{Body, BodyError};
+
+/// What is kept of one body until its answer begins, in bytes. When full: nothing is kept, and the
+/// request is not sent again.
+const KEPT_BYTES_MAX: usize = 8 * 1024;
 
 /// A request body on its way.
 pub(super) struct Upload {
@@ -15,16 +23,59 @@ pub(super) struct Upload {
     body: Body,
     /// Taken from the body, waiting for the endpoint's window.
     waiting: Bytes,
+    /// Nothing more is to be sent.
+    over: bool,
+    /// What was taken from the body so far.
+    kept: Option<Kept>,
+}
+
+/// The frames of a body so far.
+#[derive(Default)]
+struct Kept {
+    frames: VecDeque<Frame<Bytes>>,
+    bytes: usize,
+    /// The body has given its last frame.
+    ended: bool,
+}
+
+/// A body that begins with what was taken from it before.
+struct Anew {
+    kept: Kept,
+    rest: Body,
 }
 
 impl Upload {
     pub(super) fn new(stream: SendStream<Bytes>, body: Body) -> Self {
-        Self { stream, body, waiting: Bytes::new() }
+        let kept = Some(Kept::default());
+        Self { stream, body, waiting: Bytes::new(), over: false, kept }
+    }
+
+    /// Whether nothing more is to be sent.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The answer has begun: the request is not sent again.
+    pub(super) fn forget(&mut self) {
+        self.kept = None;
+    }
+
+    /// The body as it was before anything of it was sent; `None` if that was too much to be kept.
+    pub(super) fn into_body(self) -> Option<Body> {
+        let kept = self.kept?;
+        let rest = if kept.ended { Body::empty() } else { self.body };
+        Some(Body::wrap(Anew { kept, rest }))
     }
 
     /// Resolves when everything is sent or the endpoint wants no more of it. An error is the
     /// body's; the stream has been reset then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let sent = ready!(self.poll_all(cx));
+        self.over = true;
+        Poll::Ready(sent)
+    }
+
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         // An endpoint that resets the stream says so to whoever waits for the response, too.
         if self.stream.poll_reset(cx).is_ready() {
             return Poll::Ready(Ok(()));
@@ -35,7 +86,9 @@ impl Upload {
                     return Poll::Ready(Ok(()));
                 }
             }
-            let sent = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            self.keep(frame.as_ref());
+            let sent = match frame {
                 None => self.stream.send_data(Bytes::new(), true),
                 Some(Err(error)) => {
                     self.stream.send_reset(Reason::CANCEL);
@@ -60,6 +113,25 @@ impl Upload {
         }
     }
 
+    fn keep(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
+        let Some(kept) = &mut self.kept else { return };
+        let frame = match frame {
+            None => return kept.ended = true,
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return self.kept = None,
+        };
+        if let Some(data) = frame.data_ref() {
+            kept.bytes += data.len();
+            kept.frames.push_back(Frame::data(data.clone()));
+        } else if let Some(trailers) = frame.trailers_ref() {
+            kept.frames.push_back(Frame::trailers(trailers.clone()));
+            kept.ended = true;
+        }
+        if KEPT_BYTES_MAX < kept.bytes {
+            self.kept = None;
+        }
+    }
+
     /// Sends as much of what waits as the window allows; `false` when the stream is over.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let mut room = self.stream.capacity();
@@ -74,5 +146,37 @@ impl Upload {
         let end = self.waiting.is_empty() && self.body.is_end_stream();
         let sent = self.stream.send_data(chunk, end).is_ok();
         Poll::Ready(sent && !end)
+    }
+}
+
+// === impl Anew ===
+
+impl http_body::Body for Anew {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(frame) = self.kept.frames.pop_front() {
+            self.kept.bytes -= frame.data_ref().map_or(0, Bytes::len);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        Pin::new(&mut self.rest).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.kept.frames.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (kept, rest) = (self.kept.bytes as u64, self.rest.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(kept.saturating_add(rest.lower()));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(kept.saturating_add(upper));
+        }
+        hint
     }
 }

@@ -1,6 +1,6 @@
 //! What became of each numbered request, as its client and its origin saw it, and the verdict.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -252,14 +252,31 @@ impl Report {
     pub(super) fn all_but(&self, shed: usize) {
         self.is_sound();
         self.failed_only(|_| false);
-        assert!(self.shed() <= shed, "more than {shed} are shed: {}", self.summary());
+        let kinds = self.shed_kinds();
+        assert!(self.shed() <= shed, "more than {shed} are shed: {kinds:#?}; {}", self.summary());
     }
 
     /// Who failed may have failed.
     pub(super) fn failed_only(&self, may_fail: impl Fn(&Sealed) -> bool) {
         let wrong: Vec<_> = self.failed().into_iter().filter(|sealed| !may_fail(sealed)).collect();
-        let first: Vec<_> =
-            wrong.iter().take(5).map(|sealed| (sealed.request, &sealed.fate)).collect();
-        assert!(wrong.is_empty(), "{} failed, as {first:#?}; {}", wrong.len(), self.summary());
+        let kinds = kinds(&wrong);
+        assert!(wrong.is_empty(), "{} failed: {kinds:#?}; {}", wrong.len(), self.summary());
     }
+
+    /// What was shed, by kind.
+    pub(super) fn shed_kinds(&self) -> BTreeMap<String, usize> {
+        let shed = self.all.iter().filter(|sealed| matches!(sealed.fate, Fate::Shed(_)));
+        kinds(&shed.collect::<Vec<_>>())
+    }
+}
+
+/// How many requests of each kind had which fate.
+fn kinds(all: &[&Sealed]) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for Sealed { request, fate, .. } in all {
+        let kind =
+            format!("{:?} {:?} to {:?}: {fate:?}", request.kind, request.client, request.endpoint);
+        *kinds.entry(kind).or_default() += 1;
+    }
+    kinds
 }

@@ -22,6 +22,8 @@ use crate::origin::Speaks;
 pub(super) struct Holds {
     /// Descriptors, but for connections to endpoints: those are kept for a while.
     descriptors: u64,
+    /// Tasks of listeners, connections and streams.
+    tasks: u64,
     resident_kib: u64,
 }
 
@@ -120,11 +122,15 @@ impl Holds {
         let endpoints = waypoint.page("/endpoints").await;
         let figures = endpoints.as_array().expect("a list").iter();
         let kept: u64 = figures.map(|one| one["connections"].as_u64().expect("a number")).sum();
-        Self { descriptors: open.saturating_sub(kept), resident_kib: waypoint.resident_kib() }
+        Self {
+            descriptors: open.saturating_sub(kept),
+            tasks: waypoint.series("waypoint_tasks").await.expect("a series"),
+            resident_kib: waypoint.resident_kib(),
+        }
     }
 
-    /// Waits until the process holds no more descriptors than before and no request is outstanding;
-    /// it may have grown by so much memory.
+    /// Waits until the process holds no more descriptors and tasks than before and no request is
+    /// outstanding; it may have grown by so much memory.
     pub(super) async fn again(self, waypoint: &Waypoint, grown_kib: u64) {
         let settled = async {
             loop {
@@ -132,7 +138,7 @@ impl Holds {
                 let endpoints = waypoint.page("/endpoints").await;
                 let mut figures = endpoints.as_array().expect("a list").iter();
                 let quiet = figures.all(|one| one["outstanding"] == 0 && one["waiting"] == 0);
-                if quiet && now.descriptors <= self.descriptors {
+                if quiet && now.descriptors <= self.descriptors && now.tasks <= self.tasks {
                     return now;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

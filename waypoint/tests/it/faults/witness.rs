@@ -21,8 +21,11 @@ use crate::faults::Seeded;
 use crate::origin::Speaks;
 use crate::streams::{AnyBody, body_of, full};
 
+/// Requests that share a connection of HTTP/2 at a time, about.
+const SHARED_BY: u64 = 4;
+
 /// Answers of a connection before another one is made, which may refuse everything.
-const BEFORE_REFUSED: u64 = 20;
+const BEFORE_REFUSED: u64 = 40;
 
 /// How an origin behaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,7 +36,8 @@ pub(super) enum Manner {
     Status(u16),
     /// Reads and never answers.
     Silent,
-    /// Ends each connection in an orderly way after so many answers, a moment later: FIN or GOAWAY.
+    /// Ends each connection in an orderly way after so many answers, a moment later: FIN, or GOAWAY
+    /// after a few times as many.
     Retiring(u64),
     /// Of HTTP/2, every so-manieth connection has processed nothing and says so; the others retire
     /// after a few answers. Of HTTP/1: answers.
@@ -89,7 +93,8 @@ impl Witness {
                 let answer = witness.answer(request).await;
                 let given = answers.fetch_add(1, Ordering::Relaxed) + 1;
                 let retires = match manner {
-                    Manner::Retiring(answers) => given == answers,
+                    Manner::Retiring(answers) if speaks == Speaks::Http1 => given == answers,
+                    Manner::Retiring(answers) => given == SHARED_BY * answers,
                     Manner::Refusing(_) => speaks == Speaks::Http2 && given == BEFORE_REFUSED,
                     _ => false,
                 };
