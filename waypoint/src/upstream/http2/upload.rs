@@ -3,12 +3,12 @@
 //! Until the answer begins, the first bytes of the body are kept: an endpoint that retires its
 //! connection may not have taken the stream, and then the request is sent again as it was.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{Reason, SendStream};
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::codec::body::{Body, BodyError};
@@ -29,11 +29,12 @@ pub(super) struct Upload {
     kept: Option<Kept>,
 }
 
-/// The frames of a body so far.
+/// A body so far. A copy: a slice would keep the whole buffer that it was read into, and a client may
+/// send its body byte by byte.
 #[derive(Default)]
 struct Kept {
-    frames: VecDeque<Frame<Bytes>>,
-    bytes: usize,
+    data: BytesMut,
+    trailers: Option<HeaderMap>,
     /// The body has given its last frame.
     ended: bool,
 }
@@ -121,14 +122,13 @@ impl Upload {
             Some(Err(_)) => return self.kept = None,
         };
         if let Some(data) = frame.data_ref() {
-            kept.bytes += data.len();
-            kept.frames.push_back(Frame::data(data.clone()));
+            if KEPT_BYTES_MAX - kept.data.len() < data.len() {
+                return self.kept = None;
+            }
+            kept.data.extend_from_slice(data);
         } else if let Some(trailers) = frame.trailers_ref() {
-            kept.frames.push_back(Frame::trailers(trailers.clone()));
+            kept.trailers = Some(trailers.clone());
             kept.ended = true;
-        }
-        if KEPT_BYTES_MAX < kept.bytes {
-            self.kept = None;
         }
     }
 
@@ -159,19 +159,22 @@ impl http_body::Body for Anew {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(frame) = self.kept.frames.pop_front() {
-            self.kept.bytes -= frame.data_ref().map_or(0, Bytes::len);
-            return Poll::Ready(Some(Ok(frame)));
+        if !self.kept.data.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(self.kept.data.split().freeze()))));
+        }
+        if let Some(trailers) = self.kept.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
         Pin::new(&mut self.rest).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.kept.frames.is_empty() && self.rest.is_end_stream()
+        let Kept { data, trailers, .. } = &self.kept;
+        data.is_empty() && trailers.is_none() && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (kept, rest) = (self.kept.bytes as u64, self.rest.size_hint());
+        let (kept, rest) = (self.kept.data.len() as u64, self.rest.size_hint());
         let mut hint = SizeHint::new();
         hint.set_lower(kept.saturating_add(rest.lower()));
         if let Some(upper) = rest.upper() {
