@@ -40,11 +40,6 @@ const RESTS_AFTER: Duration = Duration::from_secs(1);
 /// answer. Past it: closed.
 const UNREAD_BODY_WAIT: Duration = Duration::from_secs(1);
 
-/// How long and how much a client may still send after our FIN, before the connection is dropped. A
-/// connection that is dropped with bytes unread is reset, and the reset may overtake the answer.
-const LINGER_WAIT: Duration = Duration::from_secs(1);
-const LINGER_BYTES_MAX: usize = 256 * 1024;
-
 /// One connection of HTTP/1.
 struct Http1<J> {
     connection: Connection<J>,
@@ -330,18 +325,10 @@ impl<J: Journey> Http1<J> {
             return;
         }
         let returned = || self.slot.and_then(|slot| slot.take()).map(|returned| returned.reader);
-        let Some(mut reader) = self.reader.or_else(returned) else { return };
-        let _ = tokio::time::timeout(LINGER_WAIT, async {
-            let mut read = 0;
-            while read < LINGER_BYTES_MAX {
-                reader.buffer.clear();
-                match poll_fn(|cx| reader.poll_fill(cx, BODY_READ_BYTES)).await {
-                    Ok(0) | Err(_) => return,
-                    Ok(bytes) => read += bytes,
-                }
-            }
-        })
-        .await;
+        // Whoever still holds the request's body reads it.
+        if self.reader.or_else(returned).is_some() {
+            self.socket.linger().await;
+        }
     }
 }
 

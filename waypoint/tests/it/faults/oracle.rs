@@ -170,7 +170,7 @@ pub(super) struct Report {
     corrupt: Vec<u64>,
     allowed: Vec<u64>,
     /// Answered by the origin, and not by us.
-    pub(super) withheld: Vec<u64>,
+    withheld: Vec<u64>,
 }
 
 impl Report {
@@ -239,6 +239,13 @@ impl Report {
             self.quantile(1),
             self.seed,
         )
+    }
+
+    /// Whatever an origin answered was answered to its client.
+    pub(super) fn withholds_nothing(&self) {
+        let withheld = self.all.iter().filter(|one| self.withheld.contains(&one.request.id));
+        let kinds = kinds(&withheld.collect::<Vec<_>>());
+        assert!(kinds.is_empty(), "answered by origins only: {kinds:#?}; {}", self.summary());
     }
 
     /// Nothing was lost, duplicated, changed or allowed wrongly.

