@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PACKAGES := build-essential cmake curl
+PACKAGES := build-essential cmake curl iproute2
 # One profile for run, test and clippy: wasmtime costs minutes of CPU per profile.
 CARGO := cargo
 # Tested apart: the filters' own dependencies would give wasmtime's other features, and build it twice.

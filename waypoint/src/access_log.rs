@@ -23,7 +23,7 @@ use waypoint_policies::ServicePortKey;
 
 use crate::codec::body::Body;
 use crate::codec::{ConnectionInfo, Refusal};
-use crate::error::Outcome;
+use crate::error::{Outcome, RequestError};
 use crate::filter_chain::Interruption;
 use crate::metrics::Metrics;
 use crate::overload::Running;
@@ -47,6 +47,10 @@ impl Records {
     /// Records a request that the codec refused before there was one: the check's name, and
     /// nothing that the peer sent.
     pub fn refused(self: &Arc<Self>, refusal: &Refusal, connection: &ConnectionInfo) {
+        if *refusal == Refusal::Panicked {
+            // Its record has written itself.
+            return self.metrics.refused(refusal.name());
+        }
         let connection = Arc::new(connection.clone());
         let mut record = Record::blank(self, &connection, Version::HTTP_11);
         record.status = refusal.status().as_u16();
@@ -217,6 +221,13 @@ impl Record {
         }
     }
 
+    /// Does nothing unless a panic is unwinding: then that is what ended the request.
+    pub fn unwound(&mut self) {
+        if std::thread::panicking() {
+            self.failed(&RequestError::Panicked.outcome());
+        }
+    }
+
     /// The response was cut after its head.
     pub fn cut(&mut self, details: &'static str) {
         self.flag = "-";
@@ -274,7 +285,11 @@ fn chain_of(error: &dyn std::error::Error) -> String {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        self.unwound();
         let sink = Arc::clone(&self.sink);
         sink.write(self);
     }
 }
+
+#[cfg(test)]
+mod tests;

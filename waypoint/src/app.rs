@@ -30,7 +30,7 @@ use crate::resources::{
 };
 use crate::upstream::Upstreams;
 
-use operator::OperatorPorts;
+use operator::{OperatorPorts, Traffic};
 use sockets::{Addresses, Sockets};
 use state::State;
 use takeover::Inherited;
@@ -209,7 +209,7 @@ impl App {
             slots: Arc::clone(&slots),
             clients: Arc::clone(&clients),
             closing: closing.clone(),
-            tasks: traffic_tasks,
+            tasks: traffic_tasks.clone(),
             addresses: Arc::clone(&addresses),
             upstreams: Arc::clone(&state.upstreams),
             inherited,
@@ -243,7 +243,8 @@ impl App {
             health: health.clone(),
         };
         let operator = ending.child();
-        ports.serve(Arc::new(admin), metrics, health.clone(), (slots, clients), &operator, &tasks);
+        let serving = Traffic { slots, clients, tasks: traffic_tasks };
+        ports.serve(Arc::new(admin), metrics, health.clone(), serving, &operator, &tasks);
         health.start();
         addresses.publish();
         let successor = match &settings.takeover {

@@ -227,6 +227,7 @@ fn run(args: RunArgs) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    logging::log_panics();
     finish(app::run(args.settings(), log))
 }
 

@@ -14,6 +14,7 @@ pub mod hygiene;
 mod idle;
 mod interim;
 mod io;
+mod isolate;
 mod sending;
 pub(crate) mod websocket;
 

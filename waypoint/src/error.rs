@@ -7,6 +7,7 @@ use thiserror::Error;
 use waypoint_abi::{Direction, FaultKind};
 use waypoint_policies::BackendFault;
 
+use crate::codec::Refusal;
 use crate::codec::body::BodyError;
 use crate::upstream::UpstreamError;
 
@@ -61,6 +62,9 @@ pub enum RequestError {
     /// Too many newer generations of a filter live for one that this request has run.
     #[error("too many newer generations of a filter live")]
     Retired,
+    /// A panic ended the request: a mistake in this program.
+    #[error("a panic ended the request")]
+    Panicked,
     /// The time that a gRPC caller gives its call cannot be read.
     #[error("the grpc-timeout is malformed")]
     GrpcTimeoutMalformed,
@@ -84,6 +88,8 @@ pub enum Fault {
     Filter,
     /// Whoever wrote the resources.
     Operator,
+    /// This program.
+    Waypoint,
 }
 
 /// What an error means on the wire and in the records.
@@ -146,6 +152,7 @@ impl RequestError {
             | Self::BackendUnusable { .. }
             | Self::PolicyRefused { .. }
             | Self::Retired
+            | Self::Panicked
             | Self::GrpcTimeoutMalformed
             | Self::RequestBody(_)
             | Self::Upstream(_) => None,
@@ -164,7 +171,7 @@ impl RequestError {
 
     /// The table. Exhaustive: a new variant does not compile until its row is written.
     pub fn outcome(&self) -> Outcome {
-        use Fault::{Downstream, Filter, Operator};
+        use Fault::{Downstream, Filter, Operator, Waypoint};
         match self {
             // Envoy's flag for its overload manager.
             Self::MemoryShort => outcome(Operator, 503, grpc::UNAVAILABLE, "OM", "memory_short"),
@@ -197,6 +204,7 @@ impl RequestError {
                 outcome(Downstream, 408, grpc::DEADLINE_EXCEEDED, "-", "filter_body_wait")
             }
             Self::Retired => body_outcome(&BodyError::Retired),
+            Self::Panicked => outcome(Waypoint, 500, grpc::INTERNAL, "-", Refusal::Panicked.name()),
             // As gRPC's own servers answer it.
             Self::GrpcTimeoutMalformed => {
                 outcome(Downstream, 400, grpc::INTERNAL, "DPE", "grpc_timeout_malformed")

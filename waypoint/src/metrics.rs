@@ -50,6 +50,8 @@ pub struct Metrics {
     pub running: Gauge,
     /// How often a bound on clients was met, by its name.
     pub over_bounds: overload::Refused,
+    /// Tasks of listeners, connections and streams that run.
+    pub tasks: Gauge,
     /// Access log lines that found the buffer full.
     pub log_shed: Counter,
     /// Reloads by result: `applied`, `refused`, `unchanged`.
@@ -181,6 +183,7 @@ impl Metrics {
             connections: Gauge::default(),
             running: Gauge::default(),
             over_bounds: Family::default(),
+            tasks: Gauge::default(),
             log_shed: Counter::default(),
             reloads: Family::default(),
             snapshot: Gauge::default(),
@@ -220,6 +223,11 @@ impl Metrics {
             "waypoint_limited",
             "Connections and requests refused for a bound on clients, by its name",
             m.over_bounds.clone(),
+        );
+        registry.register(
+            "waypoint_tasks",
+            "Tasks of listeners, connections and streams that run",
+            m.tasks.clone(),
         );
         registry.register(
             "waypoint_access_log_shed",

@@ -196,7 +196,11 @@ impl http_body::Body for RecordedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
+        let polled = {
+            let _unwinding = Unwinding(&mut this.record);
+            Pin::new(&mut this.body).poll_frame(context)
+        };
+        let Poll::Ready(frame) = polled else {
             return this.poll_retired(context).map(|()| Some(this.fail(BodyError::Retired)));
         };
         Poll::Ready(match frame {
@@ -222,6 +226,15 @@ impl http_body::Body for RecordedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// Tells the record when what it stands beside panics.
+struct Unwinding<'a>(&'a mut Record);
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        self.0.unwound();
     }
 }
 

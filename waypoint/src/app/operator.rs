@@ -21,6 +21,14 @@ pub(super) struct OperatorPorts {
     health: TcpListener,
 }
 
+/// What the metrics show of the moment.
+pub(super) struct Traffic {
+    /// Of clients' connections.
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) tasks: Tasks,
+}
+
 impl OperatorPorts {
     /// Binds where the operator says, or takes what a predecessor has given.
     pub(super) async fn bind(
@@ -53,10 +61,11 @@ impl OperatorPorts {
         admin: Arc<Admin>,
         metrics: Arc<Metrics>,
         health: Health,
-        (slots, clients): (Arc<Semaphore>, Arc<Clients>),
+        traffic: Traffic,
         ending: &Closing,
         tasks: &Tasks,
     ) {
+        let Traffic { slots, clients, tasks: serving } = traffic;
         let slots_max = slots.available_permits();
         let answer = move |request| {
             let admin = Arc::clone(&admin);
@@ -67,6 +76,7 @@ impl OperatorPorts {
             let open = slots_max.saturating_sub(slots.available_permits());
             metrics.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
             metrics.running.set(clients.running().into());
+            metrics.tasks.set(i64::try_from(serving.running()).unwrap_or(i64::MAX));
             std::future::ready(admin::stats(&metrics, &request))
         };
         tasks.spawn(admin::serve(self.stats, answer, ending.clone(), tasks.clone()));

@@ -11,6 +11,21 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+/// Panics go to the log as their place in the source, and nothing else: their text may hold what a
+/// client sent. With `RUST_BACKTRACE` set, for whoever looks for the mistake, they are printed as
+/// Rust prints them, too.
+pub fn log_panics() {
+    let printed = std::panic::take_hook();
+    let in_full = std::env::var_os("RUST_BACKTRACE").is_some();
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a panic: please report this mistake in waypoint");
+        if in_full {
+            printed(panic);
+        }
+    }));
+}
+
 /// The form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {

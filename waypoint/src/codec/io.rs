@@ -8,15 +8,24 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
+    time,
 };
 use tokio_rustls::{client, server::TlsStream};
+
+/// How long and how much a client may still send after our FIN, before the connection is dropped.
+const LINGER_WAIT: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// What is thrown away at a time, in bytes.
+const LINGER_READ_BYTES: usize = 4 * 1024;
 
 /// A TCP connection, cheap to clone. One task reads and one task writes at a time.
 #[derive(Clone, Debug)]
@@ -56,10 +65,27 @@ impl Socket {
         let _ = SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write);
     }
 
+    /// Ends our side and lets the client read what it was sent. A connection that is dropped with
+    /// bytes unread is reset, and the reset takes with it what has not left yet. Nobody else may
+    /// read the connection any more.
+    pub(super) async fn linger(mut self) {
+        self.end();
+        let _ = time::timeout(LINGER_WAIT, async {
+            let (mut read, mut thrown_away) = (0, vec![0; LINGER_READ_BYTES]);
+            while read < LINGER_BYTES_MAX {
+                match self.read(&mut thrown_away).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(bytes) => read += bytes,
+                }
+            }
+        })
+        .await;
+    }
+
     /// Makes the close that follows a reset, so that a cut answer cannot look complete.
     pub(super) fn reset_on_close(&self) {
         // Nothing to do about a failure: the connection closes either way.
-        let _ = SockRef::from(&*self.0).set_linger(Some(std::time::Duration::ZERO));
+        let _ = SockRef::from(&*self.0).set_linger(Some(Duration::ZERO));
     }
 }
 

@@ -35,6 +35,7 @@ fn all() -> Vec<(String, RequestError)> {
     rows.push(("FilterReset".into(), RequestError::FilterReset { filter: text() }));
     rows.push(("BodyWait".into(), RequestError::BodyWait { filter: text(), waited_ms: 1 }));
     rows.push(("Retired".into(), RequestError::Retired));
+    rows.push(("Panicked".into(), RequestError::Panicked));
     rows.push(("GrpcTimeoutMalformed".into(), RequestError::GrpcTimeoutMalformed));
     rows.extend(
         bodies().into_iter().map(|(name, error)| {

@@ -85,24 +85,36 @@ pub(super) async fn attempt(
             return Err(refused_here(error));
         }
     };
-    let mut upload = None;
-    if end {
-        *outgoing = Some(request); // Nothing of it is used up.
-    } else {
-        upload = Some(Upload::new(stream, request.into_body()));
-    }
+    let (head, body) = request.into_parts();
+    let mut upload = (!end).then(|| Upload::new(stream, body));
     match exchange(response, &mut upload, plan).await {
         Ok(response) => {
+            let mut upload = upload.filter(|upload| !upload.is_over());
+            if let Some(upload) = &mut upload {
+                upload.forget();
+            }
             let held = body::Held::new(lease, upload, outstanding);
             receive(response, held, plan).map_err(|error| Failure { error, again: Again::No })
         }
-        Err(broken) => Err(broken.into_failure(end, plan.repeatable && lease.reused)),
+        Err(broken) => {
+            let failure = broken.into_failure(end && plan.repeatable && lease.reused);
+            let body = match upload {
+                None => Some(Body::empty()),
+                Some(upload) => upload.into_body(),
+            };
+            *outgoing = body.map(|body| http::Request::from_parts(head, body));
+            let again = if outgoing.is_some() { failure.again } else { Again::No };
+            Err(Failure { again, ..failure })
+        }
     }
 }
 
 /// What h2 refused to send: nothing of it has left.
 fn refused_here(error: h2::Error) -> Failure {
-    let again = if is_ours(&error) { Again::No } else { Again::Unsent };
+    let again = match &error {
+        error if is_ours(error) => Again::No,
+        error => unprocessed(error).unwrap_or(Again::Unsent),
+    };
     Failure { error: failure(error), again }
 }
 
@@ -117,9 +129,9 @@ enum Broken {
 // === impl Broken ===
 
 impl Broken {
-    /// `bodiless`: nothing of the request is used up. `repeatable`: it may be sent once more after
-    /// its connection died.
-    fn into_failure(self, bodiless: bool, repeatable: bool) -> Failure {
+    /// How the request may be tried again, if it still can be. `repeatable`: once more after its
+    /// connection died, too.
+    fn into_failure(self, repeatable: bool) -> Failure {
         match self {
             Self::Upload(error) => {
                 Failure { error: UpstreamError::RequestBody(error), again: Again::No }
@@ -129,10 +141,10 @@ impl Broken {
                 Failure { error: UpstreamError::MalformedResponse { source }, again: Again::No }
             }
             Self::Stream(error) => {
-                let again = match bodiless {
-                    true if is_unprocessed(&error) => Again::Unsent,
-                    true if repeatable && died(&error) => Again::Died,
-                    _ => Again::No,
+                let again = match unprocessed(&error) {
+                    Some(again) => again,
+                    None if repeatable && died(&error) => Again::Died,
+                    None => Again::No,
                 };
                 Failure { error: failure(error), again }
             }
@@ -140,7 +152,7 @@ impl Broken {
     }
 }
 
-/// Sends the body while waiting for the response head. `upload` is `None` once all is sent.
+/// Sends the body while waiting for the response head.
 async fn exchange(
     mut response: ResponseFuture,
     upload: &mut Option<Upload>,
@@ -148,10 +160,9 @@ async fn exchange(
 ) -> Result<Response<RecvStream>, Broken> {
     let mut interim = 0;
     poll_fn(|cx: &mut Context<'_>| {
-        if let Some(sending) = upload
+        if let Some(sending) = upload.as_mut().filter(|sending| !sending.is_over())
             && let Poll::Ready(sent) = sending.poll(cx)
         {
-            *upload = None;
             sent.map_err(Broken::Upload)?;
         }
         while let Poll::Ready(Some(head)) = response.poll_informational(cx) {
@@ -195,10 +206,16 @@ fn is_ours(error: &h2::Error) -> bool {
     !error.is_io() && error.reason().is_none()
 }
 
-/// The endpoint vouches that it has done nothing with the stream (RFC 9113, 8.7): it is above the
-/// last one of a GOAWAY, or was refused.
-fn is_unprocessed(error: &h2::Error) -> bool {
-    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+/// How the request may be tried again if the endpoint vouches that it has done nothing with the
+/// stream (RFC 9113, 8.7): it is above the last one of a GOAWAY, or was refused.
+fn unprocessed(error: &h2::Error) -> Option<Again> {
+    match error.reason() {
+        _ if !error.is_remote() => None,
+        Some(Reason::NO_ERROR) if error.is_go_away() => Some(Again::Retired),
+        _ if error.is_go_away() => Some(Again::Unsent),
+        Some(Reason::REFUSED_STREAM) => Some(Again::Unsent),
+        _ => None,
+    }
 }
 
 /// The connection ended under the stream.

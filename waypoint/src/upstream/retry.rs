@@ -1,7 +1,8 @@
 //! Tries a request until it is answered or must not be tried again.
 //!
 //! Takes a request and a cluster, gives a response head. A request is sent again when nothing of it
-//! was sent or the endpoint vouches that it was not processed; and once when it is safe, has no
+//! was sent or the endpoint vouches that it was not processed (then with its body, if what was sent
+//! of it could be kept); and once when it is safe, has no
 //! body, and its connection, used before, died before an answer began. Each try prefers an endpoint
 //! that has not been tried. A service's retries have a budget; past it the failure is the answer.
 
@@ -62,6 +63,9 @@ pub(super) enum Again {
     No,
     /// The endpoint has processed nothing of it.
     Unsent,
+    /// Nor has this one, whose connection was ending in good order: what it costs to send the
+    /// request once more is no storm, and is not taken from the budget the first time.
+    Retired,
     /// It was sent, its connection died, and `Plan::repeatable` allowed for that.
     Died,
 }
@@ -78,7 +82,7 @@ pub(super) async fn send(
     let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false, interim };
     let mut outgoing = Some(request);
     let mut tried = Vec::new();
-    let mut _retrying = None;
+    let (mut _retrying, mut excused) = (None, false);
     loop {
         let endpoint = pick(cluster, &tried).ok_or(UpstreamError::NoEndpoints)?;
         let answer = {
@@ -104,14 +108,20 @@ pub(super) async fn send(
         let left = tried.len() < endpoint.shared.limits.attempts_max as usize;
         match failure.again {
             Again::Unsent if left && worth_while(&failure.error, cluster, &tried) => {}
+            Again::Retired if left => {}
             Again::Died if left => plan.repeatable = false, // Once.
             _ => return Err(failure.error),
         }
         _retrying = None; // Its place is free for the next one.
-        _retrying = match Retrying::begin(cluster) {
-            None => return Err(failure.error),
-            retrying => retrying,
-        };
+        if failure.again == Again::Retired && !excused {
+            excused = true;
+            endpoint.shared.counters.retried(cluster.service());
+        } else {
+            _retrying = match Retrying::begin(cluster) {
+                None => return Err(failure.error),
+                retrying => retrying,
+            };
+        }
         plan.fresh = true;
     }
 }

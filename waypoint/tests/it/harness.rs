@@ -117,7 +117,15 @@ impl Waypoint {
     /// As [`Waypoint::start`], with variables in its environment.
     pub(crate) async fn start_where(resources: &str, variables: &[(&str, &Path)]) -> Self {
         let (dir, folder) = laid_out(resources);
-        let waypoint = Self::launch(dir, &folder, &[], variables, true);
+        let waypoint = Self::launch(&[], dir, &folder, &[], variables, true);
+        waypoint.logged("serving").await;
+        waypoint
+    }
+
+    /// As [`Waypoint::start`], by a command that becomes the process, such as `prlimit`.
+    pub(crate) async fn start_through(through: &[&str], resources: &str) -> Self {
+        let (dir, folder) = laid_out(resources);
+        let waypoint = Self::launch(through, dir, &folder, &[], &[], true);
         waypoint.logged("serving").await;
         waypoint
     }
@@ -130,33 +138,11 @@ impl Waypoint {
 
     /// Starts the process over a folder that the test has laid out in `dir`.
     pub(crate) fn spawn_in(dir: tempfile::TempDir, resources: &Path, arguments: &[&str]) -> Self {
-        Self::launch(dir, resources, arguments, &[], true)
-    }
-
-    /// As [`Waypoint::start`], in a shell that has first run `preparation`, such as `ulimit -n 128`.
-    pub(crate) async fn start_under(resources: &str, preparation: &str) -> Self {
-        let (dir, folder) = laid_out(resources);
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("{preparation}; exec \"$0\" \"$@\"")]);
-        shell.arg(env!("CARGO_BIN_EXE_waypoint"));
-        let waypoint = Self::launch_by(shell, dir, &folder, &[], &[], true);
-        waypoint.logged("serving").await;
-        waypoint
+        Self::launch(&[], dir, resources, arguments, &[], true)
     }
 
     fn launch(
-        dir: tempfile::TempDir,
-        resources: &Path,
-        arguments: &[&str],
-        variables: &[(&str, &Path)],
-        read_access_log: bool,
-    ) -> Self {
-        let binary = Command::new(env!("CARGO_BIN_EXE_waypoint"));
-        Self::launch_by(binary, dir, resources, arguments, variables, read_access_log)
-    }
-
-    fn launch_by(
-        mut command: Command,
+        through: &[&str],
         dir: tempfile::TempDir,
         resources: &Path,
         arguments: &[&str],
@@ -164,7 +150,11 @@ impl Waypoint {
         read_access_log: bool,
     ) -> Self {
         let addresses_file = dir.path().join("addresses.json");
+        let binary = env!("CARGO_BIN_EXE_waypoint");
+        let mut words = through.iter().copied().chain([binary]);
+        let mut command = Command::new(words.next().expect("the binary at least"));
         command
+            .args(words)
             .arg("run")
             .arg("-f")
             .arg(resources)
@@ -413,7 +403,7 @@ impl Waypoint {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let file = dir.path().join("all.yaml");
         std::fs::write(&file, resources).expect("a file");
-        let waypoint = Self::launch(dir, &file, &[], &[], false);
+        let waypoint = Self::launch(&[], dir, &file, &[], &[], false);
         waypoint.logged("serving").await;
         waypoint
     }

@@ -40,6 +40,7 @@ mod backend_filters;
 mod bodies;
 mod client_certificates;
 mod ejection;
+mod faults;
 mod framing;
 mod grpc;
 mod grpc_route;

@@ -21,7 +21,7 @@ pub(crate) struct Origin {
 }
 
 /// The protocol that an origin speaks.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {
     Http1,
     Http2,

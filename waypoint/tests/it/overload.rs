@@ -96,7 +96,7 @@ async fn trusted_hops_are_not_counted_as_one_client() {
 async fn a_process_short_of_descriptors_waits_to_accept_and_serves_who_is_there() {
     let origin = Origin::named(Speaks::Http1, "origin").await;
     let resources = gateway_to("origin") + &service("origin", "http", origin.address);
-    let waypoint = Waypoint::start_under(&resources, "ulimit -n 128").await;
+    let waypoint = Waypoint::start_through(&["prlimit", "--nofile=128"], &resources).await;
     // (128 - 64) / 2 connections.
     waypoint.logged("connections=32").await;
     let mut open = Vec::new();
@@ -130,7 +130,7 @@ async fn a_process_short_of_descriptors_waits_to_accept_and_serves_who_is_there(
 async fn the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
     let origin = Origin::named(Speaks::Http1, "origin").await;
     let resources = gateway_to("origin") + &service("origin", "http", origin.address);
-    let waypoint = Waypoint::start_under(&resources, "ulimit -S -n 100; ulimit -H -n 512").await;
+    let waypoint = Waypoint::start_through(&["prlimit", "--nofile=100:512"], &resources).await;
     waypoint.logged("connections=224 descriptors=Some(512)").await;
     served(&waypoint).await;
 }

@@ -14,12 +14,12 @@ use tokio_rustls::TlsAcceptor;
 use crate::harness::{Waypoint, gateway_to, get, request, send_http1, service};
 
 /// An authority, and the configuration of a server that has a certificate of it.
-struct Issued {
-    ca_pem: String,
-    server: Arc<ServerConfig>,
+pub(crate) struct Issued {
+    pub(crate) ca_pem: String,
+    pub(crate) server: Arc<ServerConfig>,
 }
 
-fn issued(host: &str) -> Issued {
+pub(crate) fn issued(host: &str) -> Issued {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -67,7 +67,7 @@ async fn origin(issued: &Issued, name: &'static str) -> SocketAddr {
 }
 
 /// A policy for the Service `origin` that trusts what the ConfigMap holds.
-fn policy(hostname: &str, ca_pem: &str) -> String {
+pub(crate) fn policy(hostname: &str, ca_pem: &str) -> String {
     format!(
         "
 ---

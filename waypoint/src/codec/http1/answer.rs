@@ -16,6 +16,7 @@ use super::{
 };
 use crate::codec::{
     Body, Socket,
+    isolate::{Panicked, poll_isolated},
     sending::{Sending, WrongLength},
 };
 
@@ -25,18 +26,24 @@ pub(super) struct Asked {
     pub(super) version: Version,
 }
 
-/// The answer could not be sent to its end: the body failed, or the client is gone.
-pub(super) struct CutShort;
+/// Why the answer could not be sent to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CutShort {
+    /// The body failed, or the client is gone.
+    Failed,
+    /// The body panicked.
+    Panicked,
+}
 
 impl From<std::io::Error> for CutShort {
     fn from(_: std::io::Error) -> Self {
-        Self
+        Self::Failed
     }
 }
 
 impl From<WrongLength> for CutShort {
     fn from(_: WrongLength) -> Self {
-        Self
+        Self::Failed
     }
 }
 
@@ -100,23 +107,26 @@ async fn next_frame(
     body: &mut Body,
 ) -> Result<Option<Frame<Bytes>>, CutShort> {
     let mut body = pin!(body);
-    let at_once = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
+    let at_once = poll_fn(|cx| Poll::Ready(poll_isolated(|| body.as_mut().poll_frame(cx)))).await;
     let frame = match at_once {
         Poll::Ready(frame) => frame,
         Poll::Pending => {
             writer.flush().await?;
             let mut failed = pin!(socket.failed());
-            poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+            poll_fn(|cx| match poll_isolated(|| body.as_mut().poll_frame(cx)) {
                 Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-                Poll::Pending => failed.as_mut().poll(cx).map(|()| Err(CutShort)),
+                Poll::Pending => failed.as_mut().poll(cx).map(|()| Err(CutShort::Failed)),
             })
             .await?
         }
     };
-    let frame = frame.transpose();
+    let frame = match frame {
+        Ok(frame) => frame.transpose().map_err(|_| CutShort::Failed),
+        Err(Panicked) => Err(CutShort::Panicked),
+    };
     if frame.is_err() {
         // What came before goes out: a cut answer is told from none.
         writer.flush().await?;
     }
-    frame.map_err(|_| CutShort)
+    frame
 }

@@ -25,6 +25,7 @@ use crate::codec::{
     Body, Connection, Interim, Io, Journey, Refusal, Socket, Tunnel, TunnelIo, Upgrade,
     hygiene::{Framing, HeadLimits, HeadScan},
     idle::Stall,
+    isolate::{Panicked, poll_isolated},
     sending::Sending,
 };
 
@@ -38,11 +39,6 @@ const RESTS_AFTER: Duration = Duration::from_secs(1);
 /// How long throwing away may take, and the wait for a body that the journey still holds after its
 /// answer. Past it: closed.
 const UNREAD_BODY_WAIT: Duration = Duration::from_secs(1);
-
-/// How long and how much a client may still send after our FIN, before the connection is dropped. A
-/// connection that is dropped with bytes unread is reset, and the reset may overtake the answer.
-const LINGER_WAIT: Duration = Duration::from_secs(1);
-const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// One connection of HTTP/1.
 struct Http1<J> {
@@ -194,8 +190,13 @@ impl<J: Journey> Http1<J> {
             Asked { method: head.request.method().clone(), version: head.request.version() };
         let (stays, upgrade) = (head.stays, head.upgrade);
         let request = self.with_body(*head);
-        let Some(response) = self.call(request).await else {
-            return Next::Cut;
+        let response = match self.call(request).await {
+            None => return Next::Cut,
+            Some(Err(Panicked)) => {
+                self.panicked();
+                return self.refuse(Refusal::Panicked).await;
+            }
+            Some(Ok(response)) => response,
         };
         let failed = self.slot.as_deref().and_then(Slot::failed);
         if let Some(Failed::Malformed(refusal)) = failed {
@@ -212,7 +213,12 @@ impl<J: Journey> Http1<J> {
             (false, _) => Afterwards::Stays,
         };
         match answer::send(&mut self.writer, &self.socket, response, &asked, afterwards).await {
-            Err(CutShort) => Next::Cut,
+            Err(cut) => {
+                if cut == CutShort::Panicked {
+                    self.panicked();
+                }
+                Next::Cut
+            }
             Ok(Afterwards::Closes) => Next::Close,
             Ok(_) => self.recover().await,
         }
@@ -234,19 +240,23 @@ impl<J: Journey> Http1<J> {
         head.request.map(|()| Body::http1(body))
     }
 
+    fn panicked(&self) {
+        self.connection.journey.refused(&Refusal::Panicked, &self.connection.info);
+    }
+
     /// The journey's answer; `None` if the client was reset, and the journey was dropped.
-    async fn call(&mut self, request: Request<Body>) -> Option<Response<Body>> {
+    async fn call(&mut self, request: Request<Body>) -> Option<Result<Response<Body>, Panicked>> {
         let Self { connection, socket, writer, slot, interim, .. } = self;
         let version = request.version();
         let mut call = pin!(connection.journey.call(request, &connection.info, interim));
         let mut failed = pin!(socket.failed());
         poll_fn(|cx| {
-            let answered = call.as_mut().poll(cx);
+            let answered = poll_isolated(|| call.as_mut().poll(cx));
             while let Some(head) = interim.take(version) {
                 encode::interim(writer.gathered(), &head);
             }
-            if let Poll::Ready(response) = answered {
-                return Poll::Ready(Some(response));
+            if let Poll::Ready(answer) = answered {
+                return Poll::Ready(Some(answer));
             }
             if let Some(slot) = slot
                 && slot.poll_wanted(cx).is_ready()
@@ -315,18 +325,10 @@ impl<J: Journey> Http1<J> {
             return;
         }
         let returned = || self.slot.and_then(|slot| slot.take()).map(|returned| returned.reader);
-        let Some(mut reader) = self.reader.or_else(returned) else { return };
-        let _ = tokio::time::timeout(LINGER_WAIT, async {
-            let mut read = 0;
-            while read < LINGER_BYTES_MAX {
-                reader.buffer.clear();
-                match poll_fn(|cx| reader.poll_fill(cx, BODY_READ_BYTES)).await {
-                    Ok(0) | Err(_) => return,
-                    Ok(bytes) => read += bytes,
-                }
-            }
-        })
-        .await;
+        // Whoever still holds the request's body reads it.
+        if self.reader.or_else(returned).is_some() {
+            self.socket.linger().await;
+        }
     }
 }
 

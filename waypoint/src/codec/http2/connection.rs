@@ -41,7 +41,7 @@ const SEND_SHARE: usize = 4;
 
 /// Serves a connection; `early` is what was read of it already.
 pub(in crate::codec) async fn serve<J: Journey>(io: Io, early: Bytes, connection: Connection<J>) {
-    let limits = connection.limits;
+    let (limits, socket) = (connection.limits, io.socket());
     let queued = Arc::new(Queued::new(limits.send_buffer_bytes));
     let (io, breach) = Scanned::new(io, early, limits.head_timeout, Arc::clone(&queued));
     let builder = builder(&limits);
@@ -59,6 +59,8 @@ pub(in crate::codec) async fn serve<J: Journey>(io: Io, early: Bytes, connection
         connection: Arc::new(connection),
     };
     http2.run().await;
+    // Clients send on until they hear of our end: requests, windows, PING.
+    socket.linger().await;
 }
 
 fn builder(limits: &CodecLimits) -> server::Builder {

@@ -23,6 +23,7 @@ use crate::codec::{
     date::date,
     hygiene,
     idle::Stall,
+    isolate::{Panicked, poll_isolated},
     sending::{Remainder, Sending, WrongLength},
 };
 
@@ -39,6 +40,8 @@ pub(super) enum CutShort {
     Gone,
     /// The stream must be reset by us.
     Reset(Reason),
+    /// The answer's body panicked.
+    Panicked,
 }
 
 impl From<h2::Error> for CutShort {
@@ -87,8 +90,13 @@ pub(super) async fn serve<J: Journey>(
         Body::http2(RequestBody::new(receive, length, limits.body_idle_timeout))
     };
     let request = Request::from_parts(parts, body);
-    let Some(response) = call(request, &mut respond, connection).await else {
-        return;
+    let response = match call(request, &mut respond, connection).await {
+        None => return,
+        Some(Err(Panicked)) => {
+            connection.journey.refused(&Refusal::Panicked, &connection.info);
+            return refuse(&mut respond, Refusal::Panicked);
+        }
+        Some(Ok(response)) => response,
     };
     if response.status().is_informational() {
         return switch(response, asked, respond, connection, queued).await;
@@ -142,17 +150,17 @@ async fn call<J: Journey>(
     request: Request<Body>,
     respond: &mut SendResponse<Bytes>,
     connection: &Connection<J>,
-) -> Option<Response<Body>> {
+) -> Option<Result<Response<Body>, Panicked>> {
     let interim = Interim::default();
     let mut call = pin!(connection.journey.call(request, &connection.info, &interim));
     poll_fn(|cx| {
-        let answered = call.as_mut().poll(cx);
+        let answered = poll_isolated(|| call.as_mut().poll(cx));
         while let Some(head) = interim.take(http::Version::HTTP_2) {
             // It fails only if the client is gone already.
             let _ = respond.send_informational(head);
         }
         match answered {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending => respond.poll_reset(cx).map(|_| None),
         }
     })
@@ -224,7 +232,7 @@ pub(super) struct Answer<'a, J> {
 
 // === impl Answer ===
 
-impl<'a, J> Answer<'a, J> {
+impl<'a, J: Journey> Answer<'a, J> {
     fn new(
         stream: SendStream<Bytes>,
         sending: Sending,
@@ -239,8 +247,13 @@ impl<'a, J> Answer<'a, J> {
     /// Tells the client of a failure, and gives back what the stream has queued.
     fn end(mut self, ended: Result<(), CutShort>) {
         let Err(cut) = ended else { return };
-        if let CutShort::Reset(reason) = cut {
-            self.stream.send_reset(reason);
+        match cut {
+            CutShort::Gone => {}
+            CutShort::Reset(reason) => self.stream.send_reset(reason),
+            CutShort::Panicked => {
+                self.connection.journey.refused(&Refusal::Panicked, &self.connection.info);
+                self.stream.send_reset(Reason::INTERNAL_ERROR);
+            }
         }
         self.queued.forget(self.id);
     }
@@ -298,10 +311,10 @@ impl<'a, J> Answer<'a, J> {
                     };
                 };
                 stall.progress();
-                match body.as_mut().poll_frame(cx) {
+                match poll_isolated(|| body.as_mut().poll_frame(cx)) {
                     Poll::Ready(frame) => {
                         *ahead = room;
-                        Poll::Ready(Ok(Some(frame)))
+                        Poll::Ready(frame.map(Some).map_err(|Panicked| CutShort::Panicked))
                     }
                     Poll::Pending => {
                         queued.give(*id, room);

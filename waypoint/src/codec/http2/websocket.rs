@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
 
 use super::stream::{Answer, CutShort};
 use crate::codec::{
-    Refusal, TunnelIo, Upgrade,
+    Journey, Refusal, TunnelIo, Upgrade,
     websocket::{self, TUNNEL_BUFFER_BYTES},
 };
 
@@ -49,7 +49,7 @@ pub(super) fn accept(key: &HeaderValue, headers: &mut HeaderMap) -> Result<(), R
 
 /// Copies both ways until both have ended or one fails; the end of one direction is passed on and
 /// leaves the other one open.
-pub(super) async fn run<J>(
+pub(super) async fn run<J: Journey>(
     answer: &mut Answer<'_, J>,
     mut receive: RecvStream,
     upstream: Box<dyn TunnelIo>,

@@ -89,6 +89,8 @@ refusals! {
     UpgradeWithBody => BAD_REQUEST "upgrade_with_body",
     /// The journey answered 101 to a request that did not ask for it, or gave no tunnel.
     SwitchUnasked => BAD_GATEWAY "switch_unasked",
+    /// The journey, or the answer's body, panicked: that request ends, and no other.
+    Panicked => INTERNAL_SERVER_ERROR "panicked",
     // The body.
     ChunkSizeMalformed => BAD_REQUEST "chunk_size_malformed",
     ChunkExtensionMalformed => BAD_REQUEST "chunk_extension_malformed",

@@ -54,8 +54,7 @@ pub(super) async fn attempt(
     let sent = lease.sender.send_request(request, false);
     let (response, mut up) = sent.map_err(refused_here)?;
     let answer = exchange(response, &mut None, plan).await;
-    let response =
-        answer.map_err(|broken| broken.into_failure(true, plan.repeatable && lease.reused))?;
+    let response = answer.map_err(|broken| broken.into_failure(plan.repeatable && lease.reused))?;
     if response.status().is_success() {
         return Ok(switched(response, up, lease, outstanding, &key));
     }

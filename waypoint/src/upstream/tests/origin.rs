@@ -100,10 +100,13 @@ impl Peer {
     }
 }
 
-/// An address that nobody listens on.
+/// An address that nobody listens on, nor any other test: the port stays bound.
 pub(super) fn refusing() -> SocketAddr {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    socket.local_addr().expect("an address")
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    socket.bind(&any.into()).expect("a port");
+    let socket = Box::leak(Box::new(socket));
+    socket.local_addr().expect("an address").as_socket().expect("an IP address")
 }
 
 /// Keeps the backlog of a listening socket full.
