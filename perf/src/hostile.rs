@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::SETTLE;
-use crate::peers::{Nginx, Peer, Waypoint, free_port};
+use crate::peers::{Nginx, Peer, Waypoint};
 use crate::resources;
 
 /// Hostile connections before anything is measured: what the process takes once, it has then.
@@ -58,8 +58,11 @@ pub(crate) fn connection_kib(
     binary: &Path,
     origin: &Nginx,
 ) -> Result<f64, Box<dyn Error>> {
-    let silent = TcpListener::bind(("127.0.0.1", free_port()?))?;
-    let port = if attack.answered { origin.port() } else { silent.local_addr()?.port() };
+    let silent = TcpListener::bind(("127.0.0.1", 0))?;
+    let silent_port = silent.local_addr()?.port();
+    // It holds what it accepts, and ends with this process.
+    std::thread::spawn(move || silent.incoming().collect::<Vec<_>>());
+    let port = if attack.answered { origin.port() } else { silent_port };
     let mut found = Vec::with_capacity(PROCESSES);
     for _ in 0..PROCESSES {
         let waypoint = Waypoint::start(binary, &resources::plain(port))?;

@@ -168,7 +168,8 @@ mod tests {
         use Distribution::{PreferSameNode, PreferSameZone, Unset};
         let here = Place { zone: Some("a".into()), node: Some("n1".into()) };
         let nowhere = Place::default();
-        let cases: [(Distribution, &Place, &[&str], &[&[u16]]); 14] = [
+        type Case<'a> = (Distribution, &'a Place, &'a [&'a str], &'a [&'a [u16]]);
+        let cases: [Case<'_>; 14] = [
             (Unset, &here, &["a", "b"], &[&[1, 2]]),
             (PreferSameZone, &here, &["b", "a", "", "a"], &[&[2, 4], &[1, 3]]),
             (PreferSameZone, &here, &["b", "c"], &[&[1, 2]]),

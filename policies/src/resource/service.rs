@@ -39,6 +39,7 @@ pub(crate) struct Service {
 
 /// Which endpoints are preferred. `PreferClose` is the older name of `PreferSameZone`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[allow(clippy::enum_variant_names, reason = "the names are Kubernetes's")]
 pub(crate) enum TrafficDistribution {
     PreferClose,
     PreferSameZone,

@@ -68,8 +68,8 @@ async fn endpoints_of_our_node_and_zone_are_preferred_as_the_service_asks() {
     let place = ["--zone", "a", "--node", "n1"];
     let waypoint = Waypoint::start_with(&service("", &endpoints), &place).await;
     assert_eq!(answering(&waypoint, 64).await, ["200 far", "200 here", "200 near"]);
-    let cases: [(&str, &[(SocketAddr, &str)], &[&str]); 4] = [
-        ("trafficDistribution: PreferSameNode,", &endpoints, &["200 here"]),
+    let cases = [
+        ("trafficDistribution: PreferSameNode,", &endpoints[..], &["200 here"][..]),
         ("trafficDistribution: PreferClose,", &endpoints, &["200 here", "200 near"]),
         ("trafficDistribution: PreferSameZone,", &endpoints[..1], &["200 far"]),
         ("", &hinted, &["200 far"]),

@@ -127,7 +127,11 @@ impl Wire {
             if let Some(response) = self.next_head()? {
                 return Poll::Ready(Ok(response));
             }
-            match ready!(poll_fill(&mut self.channel, &mut self.buffer, cx, HEAD_READ_BYTES)) {
+            let filled = poll_fill(&mut self.channel, &mut self.buffer, cx, HEAD_READ_BYTES);
+            if filled.is_pending() {
+                self.rest();
+            }
+            match ready!(filled) {
                 Ok(0) => return Poll::Ready(Err(WireError::Closed)),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(WireError::Io(error))),
@@ -195,8 +199,8 @@ impl Wire {
         }
     }
 
-    /// Gives back the buffer's memory where nothing is in it: an answer may take its time, and so
-    /// may its reader.
+    /// Gives back the buffer's memory where nothing is in it: an endpoint may take its time, and so
+    /// may its answer's reader.
     fn rest(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();

@@ -90,7 +90,9 @@ pub(super) async fn serve<J: Journey>(
         Body::http2(RequestBody::new(receive, length, limits.body_idle_timeout))
     };
     let request = Request::from_parts(parts, body);
-    let response = match call(request, &mut respond, connection).await {
+    // In a box, which is gone when the answer has come: a client that reads slowly holds less.
+    let called = Box::pin(call(request, &mut respond, connection)).await;
+    let response = match called {
         None => return,
         Some(Err(Panicked)) => {
             connection.journey.refused(&Refusal::Panicked, &connection.info);
