@@ -262,7 +262,10 @@ impl Known {
     /// an answer: whoever has the former address now is not who was meant.
     fn after(&self, answer: Answer, name: &str, limits: &NameLimits) -> (Self, Duration) {
         match answer {
-            Answer::Addresses { mut addresses, ttl } => {
+            Answer::Addresses { addresses, ttl } => {
+                // An IPv4 address that is written as IPv6 leads where the IPv4 address does.
+                let mut addresses: Vec<IpAddr> =
+                    addresses.iter().map(IpAddr::to_canonical).collect();
                 addresses.retain(|address| match refusal(*address) {
                     None => true,
                     Some(kind) => {

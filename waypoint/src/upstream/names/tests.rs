@@ -18,7 +18,7 @@ fn nothing(seconds: u64) -> Answer {
 fn an_answer_is_believed_for_its_time_within_bounds_and_a_failure_changes_no_address() {
     use Trouble::{Failing, NoSuchName, Refused};
     let limits = NameLimits { addresses_max: 2, ..NameLimits::default() };
-    let cases: [(Answer, &[&str], Option<Trouble>, u64); 12] = [
+    let cases: [(Answer, &[&str], Option<Trouble>, u64); 13] = [
         // answer, then known, trouble, seconds; each case begins with what the one before left
         (Answer::Failure, &[], Some(Failing), 1),
         (Answer::Failure, &[], Some(Failing), 2),
@@ -31,6 +31,7 @@ fn an_answer_is_believed_for_its_time_within_bounds_and_a_failure_changes_no_add
         (nothing(86_400), &[], Some(NoSuchName), 30),
         (answered(&["169.254.169.254", "fe80::1"], 60), &[], Some(Refused), 60),
         (answered(&["169.254.169.254", "10.0.0.1"], 60), &["10.0.0.1"], None, 60),
+        (answered(&["::ffff:169.254.169.254", "::ffff:10.0.0.1"], 60), &["10.0.0.1"], None, 60),
         (
             answered(&["0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "ff02::1"], 5),
             &[],
