@@ -79,7 +79,7 @@ pub(crate) fn routed_script(rules: usize) -> std::io::Result<NamedTempFile> {
         "request = function()\n\
          local rule = math.random({rules}) - 1\n\
          local host = math.floor(rule / {RULES_OF_A_ROUTE}) % {HOSTS}\n\
-         return wrk.format('GET', '/' .. rule, {{host = 'h' .. host .. '.test'}})\n\
+         return wrk.format('GET', '/' .. rule, {{Host = 'h' .. host .. '.test'}})\n\
          end\n"
     )?;
     Ok(file)
