@@ -54,6 +54,7 @@ mod load;
 mod oracle;
 mod relay;
 mod scene;
+mod throttle;
 mod witness;
 
 mod attacks;

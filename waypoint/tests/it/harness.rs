@@ -254,14 +254,7 @@ impl Waypoint {
 
     /// CPU time of the process so far, in user and system mode.
     pub(crate) fn cpu_time(&self) -> Duration {
-        let pid = self.child.id().expect("the process runs");
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
-        // The name, in parentheses, may hold anything; what follows it begins with field 3.
-        let (_, fields) = stat.rsplit_once(") ").expect("a name");
-        let field = |number: usize| fields.split(' ').nth(number - 3).expect("a field");
-        let ticks = |number| field(number).parse::<u64>().expect("a number");
-        let per_second = rustix::param::clock_ticks_per_second();
-        Duration::from_millis((ticks(14) + ticks(15)) * 1_000 / per_second)
+        cpu_time(self.child.id().expect("the process runs")).expect("procfs")
     }
 
     /// Resident memory, in KiB.
@@ -271,6 +264,17 @@ impl Waypoint {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
     }
+}
+
+/// CPU time of a process so far, in user and system mode; `None` once it is gone.
+pub(crate) fn cpu_time(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; what follows it begins with field 3.
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    let field = |number: usize| fields.split(' ').nth(number - 3).expect("a field");
+    let ticks = |number| field(number).parse::<u64>().expect("a number");
+    let per_second = rustix::param::clock_ticks_per_second();
+    Some(Duration::from_millis((ticks(14) + ticks(15)) * 1_000 / per_second))
 }
 
 /// Sends one request over a new HTTP/1.1 connection and reads the whole answer.
