@@ -1,5 +1,7 @@
 //! WebSocket: the upgrade passes, and what follows goes both ways.
 
+use std::net::SocketAddr;
+
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -210,26 +212,45 @@ async fn a_websocket_over_http2_reaches_an_endpoint_of_http1() {
     assert_eq!((&record["response_code"], &record["protocol"]), (&101.into(), &"HTTP/2".into()));
 }
 
+/// A WebSocket over HTTP/2: what was answered, and where to write.
+pub(crate) struct OverHttp2 {
+    pub(crate) response: http::Response<h2::RecvStream>,
+    pub(crate) up: h2::SendStream<Bytes>,
+}
+
+impl OverHttp2 {
+    /// Opens one on a connection of its own, with these fields beyond the version.
+    pub(crate) async fn open(
+        address: SocketAddr,
+        path: &str,
+        fields: &[(&'static str, &'static str)],
+    ) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let mut client = client.ready().await.expect("a connection");
+        let enabled = async {
+            while !client.is_extended_connect_protocol_enabled() {
+                tokio::task::yield_now().await; // The server's settings are under way.
+            }
+        };
+        timeout(PATIENCE, enabled).await.expect("it is offered");
+        let request = http::Request::connect(format!("http://a{path}")).body(());
+        let mut request = request.expect("a request");
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        for (name, value) in [("sec-websocket-version", "13")].iter().chain(fields) {
+            request.headers_mut().insert(*name, http::HeaderValue::from_static(value));
+        }
+        let (response, up) = client.send_request(request, false).expect("sent");
+        let response = timeout(PATIENCE, response).await.expect("in time").expect("an answer");
+        assert_eq!(response.status(), 200);
+        Self { response, up }
+    }
+}
+
 /// Opens a WebSocket over HTTP/2, and gets back all that it sends.
 async fn echoes_over_http2(waypoint: &Waypoint, subprotocol: Option<&str>) {
-    let stream = TcpStream::connect(waypoint.http()).await.expect("a connection");
-    let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-    tokio::spawn(connection);
-    let mut client = client.ready().await.expect("a connection");
-    let enabled = async {
-        while !client.is_extended_connect_protocol_enabled() {
-            tokio::task::yield_now().await; // The server's settings are under way.
-        }
-    };
-    timeout(PATIENCE, enabled).await.expect("it is offered");
-    let mut request = http::Request::connect("http://a/chat").body(()).expect("a request");
-    request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
-    request.headers_mut().insert("sec-websocket-version", "13".parse().expect("a value"));
-
-    let (response, mut up) = client.send_request(request, false).expect("sent");
-    let response = timeout(PATIENCE, response).await.expect("in time").expect("an answer");
-
-    assert_eq!(response.status(), 200);
+    let OverHttp2 { response, mut up } = OverHttp2::open(waypoint.http(), "/chat", &[]).await;
     let chosen = response.headers().get("sec-websocket-protocol");
     assert_eq!(chosen.map(|value| value.to_str().expect("text")), subprotocol);
     assert!(!response.headers().contains_key("sec-websocket-accept"));

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use self::cases::Case;
 use crate::harness::{PATIENCE, Waypoint, filter, gateway_to, service};
 use crate::streams::read_head;
+use crate::websocket::OverHttp2;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPTED: &str = "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=";
@@ -80,27 +81,9 @@ impl Bench {
     }
 
     async fn over_http2(&mut self, address: SocketAddr, case: &Case) -> Ends {
-        let stream = TcpStream::connect(address).await.expect("a connection");
-        let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-        tokio::spawn(connection);
-        let mut client = client.ready().await.expect("a connection");
-        let enabled = async {
-            while !client.is_extended_connect_protocol_enabled() {
-                tokio::task::yield_now().await; // The server's settings are under way.
-            }
-        };
-        timeout(PATIENCE, enabled).await.expect("it is offered");
-        let mut request = http::Request::connect("http://a/suite").body(()).expect("a request");
-        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
-        let fields = request.headers_mut();
-        fields.insert("sec-websocket-version", "13".parse().expect("a value"));
-        if case.compressed {
-            let extension = "permessage-deflate".parse().expect("a value");
-            fields.insert("sec-websocket-extensions", extension);
-        }
-        let (response, mut up) = client.send_request(request, false).expect("sent");
-        let response = timeout(PATIENCE, response).await.expect("in time").expect("an answer");
-        assert_eq!(response.status(), 200);
+        let compressing = [("sec-websocket-extensions", "permessage-deflate")];
+        let fields = if case.compressed { &compressing[..] } else { &[] };
+        let OverHttp2 { response, mut up } = OverHttp2::open(address, "/suite", fields).await;
         let extension = response.headers().get("sec-websocket-extensions");
         let compressed = extension.is_some_and(|value| value == "permessage-deflate");
         for piece in &case.pieces {
