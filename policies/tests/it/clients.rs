@@ -2,7 +2,7 @@
 
 use waypoint_policies::{Checked, ClientValidation, ValidationMode};
 
-use crate::support::{checked, right};
+use crate::support::{checked, grant, right};
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n";
 
@@ -40,20 +40,6 @@ stringData: {{ca.crt: \"{PEM}\"}}
     )
 }
 
-fn grant(to: &str) -> String {
-    format!(
-        "
----
-apiVersion: gateway.networking.k8s.io/v1beta1
-kind: ReferenceGrant
-metadata: {{name: grant, namespace: bank}}
-spec:
-  from: [{{group: gateway.networking.k8s.io, kind: Gateway, namespace: shop}}]
-  to: [{to}]
-"
-    )
-}
-
 fn clients<'a>(checked: &'a Checked, entrance: &str) -> Option<&'a ClientValidation> {
     let found = checked.model.entrances.iter().find(|found| &*found.name == entrance).unwrap();
     found.tls.as_ref()?.clients.as_ref()
@@ -82,8 +68,8 @@ fn an_authority_of_another_namespace_is_trusted_only_with_a_grant_for_it() {
       {group: '', kind: Secret, name: two, namespace: bank}]}}}";
     for (grant, want) in [
         (String::new(), &[][..]),
-        (grant("{group: '', kind: ConfigMap}"), &[]),
-        (grant("{group: '', kind: Secret, name: two}"), &["Secret bank/two"]),
+        (grant("[{group: '', kind: ConfigMap}]"), &[]),
+        (grant("[{group: '', kind: Secret, name: two}]"), &["Secret bank/two"]),
     ] {
         let all = checked(&(gateway(frontend) + &grant));
         let asked = clients(&all, "gateway/shop/443").unwrap();

@@ -2,21 +2,7 @@
 
 use waypoint_policies::{BackendFault, Checked, Severity};
 
-use crate::support::{EDGE, checked, service};
-
-fn grant(to: &str) -> String {
-    format!(
-        "
----
-apiVersion: gateway.networking.k8s.io/v1beta1
-kind: ReferenceGrant
-metadata: {{name: grant, namespace: bank}}
-spec:
-  from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}}, {{group: gateway.networking.k8s.io, kind: Gateway, namespace: shop}}]
-  to: {to}
-"
-    )
-}
+use crate::support::{EDGE, checked, grant, service};
 
 fn route(backend: &str) -> String {
     format!(

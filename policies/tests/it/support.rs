@@ -63,3 +63,20 @@ ports: [{{name: http, port: 9000}}]
 "
     )
 }
+
+/// A ReferenceGrant in `bank` for Gateways and HTTPRoutes of `shop`; `to` is its list, in flow form.
+pub(crate) fn grant(to: &str) -> String {
+    format!(
+        "
+---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {{name: grant, namespace: bank}}
+spec:
+  from:
+  - {{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}}
+  - {{group: gateway.networking.k8s.io, kind: Gateway, namespace: shop}}
+  to: {to}
+"
+    )
+}
