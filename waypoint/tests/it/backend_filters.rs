@@ -6,25 +6,12 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 
 use crate::client::becomes;
-use crate::harness::{GATEWAY, Waypoint, get, send_http1, service};
+use crate::harness::{Waypoint, gateway_with, get, send_http1, service};
 use crate::origin::{Origin, Speaks};
 use crate::streams::{Client, request_with};
 
 /// Requests of one test. That a backend with half of the weight gets none of them: once in 2^64.
 const DRAWS: usize = 64;
-
-/// The Gateway, and a route with this one rule, in flow form.
-fn resources(rule: &str) -> String {
-    format!(
-        "{GATEWAY}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: all}}
-spec: {{parentRefs: [{{name: web}}], rules: [{rule}]}}
-"
-    )
-}
 
 /// Answers with what it got: its name, host, URI, and the marks of the header filters.
 async fn telling(name: &'static str) -> Origin {
@@ -61,7 +48,7 @@ async fn filters_of_the_drawn_backend_act_after_those_of_the_rule_and_no_others(
             {type: RequestMirror, requestMirror: {backendRef: {name: copies, port: 80}}}]},
           {name: one, port: 80, weight: 0, filters: [
             {type: RequestRedirect, requestRedirect: {}}]}]}";
-    let text = resources(rule)
+    let text = gateway_with(rule)
         + &service("one", "http", one.address)
         + &service("two", "http", two.address)
         + &service("copies", "http", copies.address);
@@ -117,7 +104,7 @@ spec:
     - issuer: one
       jwks: {keys: [{kty: OKP, crv: Ed25519, kid: a, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}
 ";
-    let text = resources(rule) + gate + &service("plain", "http", plain.address);
+    let text = gateway_with(rule) + gate + &service("plain", "http", plain.address);
     let waypoint = Waypoint::start(&text).await;
     let client = Client::connect(waypoint.http(), Speaks::Http1).await;
     let mut answers: BTreeMap<u16, usize> = BTreeMap::new();
@@ -133,7 +120,7 @@ spec:
 
     let cors = "{backendRefs: [{name: plain, port: 80, filters: [
         {type: CORS, cors: {allowOrigins: ['https://shop.test']}}]}]}";
-    let text = resources(cors) + &service("plain", "http", plain.address);
+    let text = gateway_with(cors) + &service("plain", "http", plain.address);
     assert_ne!(waypoint.reload(&text).await["result"], "refused");
     let before = plain.seen().len();
     let asked = [("origin", "https://shop.test"), ("access-control-request-method", "GET")];
@@ -149,9 +136,9 @@ spec:
 #[tokio::test]
 async fn a_backend_whose_filter_is_missing_answers_500_for_its_share_and_passes_nothing() {
     let plain = Origin::named(Speaks::Http1, "plain").await;
-    let right = resources("{backendRefs: [{name: plain, port: 80}]}")
+    let right = gateway_with("{backendRefs: [{name: plain, port: 80}]}")
         + &service("plain", "http", plain.address);
-    let wrong = resources(
+    let wrong = gateway_with(
         "{backendRefs: [{name: plain, port: 80, filters: [
             {type: ExtensionRef, extensionRef: {group: waypoint.rs, kind: Filter, name: gone}}]},
           {name: plain, port: 80}]}",

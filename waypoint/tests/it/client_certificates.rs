@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::client::becomes;
 use crate::generations::silent;
-use crate::harness::{PATIENCE, Waypoint, request, service};
+use crate::harness::{PATIENCE, Waypoint, request, route_of, rule_to, service};
 use crate::origin::{Origin, Speaks};
 use crate::tls::{Made, made};
 
@@ -168,7 +168,7 @@ fn asking(mode: &str) -> String {
 }
 
 fn resources(origin: std::net::SocketAddr, frontend: &str, server: &Made) -> String {
-    format!(
+    let gateway = format!(
         "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -177,15 +177,10 @@ spec:
   gatewayClassName: waypoint
   tls: {{frontend: {frontend}}}
   listeners: [{{name: shop, port: 8443, protocol: HTTPS, tls: {{certificateRefs: [{{name: shop}}]}}}}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: all}}
-spec: {{parentRefs: [{{name: web}}], rules: [{{backendRefs: [{{name: origin, port: 80}}]}}]}}
-{}{}",
-        service("origin", "http", origin),
-        server.secret
-    )
+"
+    );
+    let route = route_of(&rule_to("origin")) + &service("origin", "http", origin);
+    gateway + &route + &server.secret
 }
 
 async fn refused(waypoint: &Waypoint, reason: &str, times: u64) {

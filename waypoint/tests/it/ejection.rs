@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use crate::harness::{Waypoint, gateway_to, get, service};
+use crate::harness::{Waypoint, gateway_to, get, service_at};
 use crate::origin::{Origin, Speaks};
 
 #[tokio::test]
@@ -13,13 +13,8 @@ async fn an_endpoint_that_fails_is_left_out_and_operators_see_it() {
         Response::builder().status(503).body(Bytes::new()).unwrap()
     })
     .await;
-    let slice = |name: &str, origin: &Origin| {
-        let all = service("origin", "http", origin.address);
-        let (_, slice) = all.split_once("---\napiVersion: discovery").unwrap();
-        format!("---\napiVersion: discovery{}", slice.replace("origin-1", name))
-    };
     let resources =
-        gateway_to("origin") + &service("origin", "http", good.address) + &slice("origin-2", &bad);
+        gateway_to("origin") + &service_at("origin", "http", &[good.address, bad.address]);
     let waypoint = Waypoint::start(&resources).await;
     let mut refused = 0;
     for _ in 0..80 {

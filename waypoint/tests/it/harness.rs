@@ -348,37 +348,68 @@ spec:
 
 /// [`GATEWAY`] and a route `all` that sends everything to `service`.
 pub(crate) fn gateway_to(service: &str) -> String {
+    gateway_with(&rule_to(service))
+}
+
+/// A rule that sends everything to `service`.
+pub(crate) fn rule_to(service: &str) -> String {
+    format!("{{backendRefs: [{{name: {service}, port: 80}}]}}")
+}
+
+/// [`GATEWAY`] and a route `all` of these rules, in flow form.
+pub(crate) fn gateway_with(rules: &str) -> String {
+    GATEWAY.to_owned() + &route_of(rules)
+}
+
+/// A route `all` of these rules, in flow form, on the Gateway `web`.
+pub(crate) fn route_of(rules: &str) -> String {
     format!(
-        "{GATEWAY}
+        "
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {{name: all}}
 spec:
   parentRefs: [{{name: web}}]
-  rules: [{{backendRefs: [{{name: {service}, port: 80}}]}}]
+  rules: [{rules}]
 "
     )
 }
 
 /// A Service with one endpoint. `protocol` is an `appProtocol`: `http`, `kubernetes.io/h2c`, `grpc`.
 pub(crate) fn service(name: &str, protocol: &str, endpoint: SocketAddr) -> String {
-    format!(
+    service_at(name, protocol, &[endpoint])
+}
+
+/// A Service with any number of endpoints, each on a port of its own.
+pub(crate) fn service_at(name: &str, protocol: &str, endpoints: &[SocketAddr]) -> String {
+    let mut all = format!(
         "
 ---
 apiVersion: v1
 kind: Service
 metadata: {{name: {name}}}
 spec: {{ports: [{{name: main, port: 80, appProtocol: {protocol}}}]}}
----
+"
+    );
+    for (number, endpoint) in (1..).zip(endpoints) {
+        all += &slice(name, number, *endpoint, "");
+    }
+    all
+}
+
+/// A slice of a service that has one endpoint; `rest` is what else stands there, in flow form.
+pub(crate) fn slice(service: &str, number: usize, endpoint: SocketAddr, rest: &str) -> String {
+    format!(
+        "---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata:
-  name: {name}-1
-  labels: {{kubernetes.io/service-name: {name}}}
+  name: {service}-{number}
+  labels: {{kubernetes.io/service-name: {service}}}
 addressType: IPv4
 ports: [{{name: main, port: {}}}]
-endpoints: [{{addresses: [{}]}}]
+endpoints: [{{addresses: [{}], {rest}}}]
 ",
         endpoint.port(),
         endpoint.ip()

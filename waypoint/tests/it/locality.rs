@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::harness::{Waypoint, gateway_to, get};
+use crate::harness::{Waypoint, gateway_to, get, slice};
 use crate::origin::{Origin, Speaks};
 
 /// A Service `origin` with this specification, and a slice for each endpoint: its address, and
@@ -19,18 +19,7 @@ spec: {{{spec} ports: [{{name: main, port: 80, appProtocol: http}}]}}
         gateway_to("origin")
     );
     for (number, (address, rest)) in endpoints.iter().enumerate() {
-        text += &format!(
-            "---
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: origin-{number}, labels: {{kubernetes.io/service-name: origin}}}}
-addressType: IPv4
-ports: [{{name: main, port: {}}}]
-endpoints: [{{addresses: [{}], {rest}}}]
-",
-            address.port(),
-            address.ip()
-        );
+        text += &slice("origin", number, *address, rest);
     }
     text
 }

@@ -9,22 +9,16 @@ use http::{Request, Response, StatusCode};
 use tokio::net::TcpListener;
 
 use crate::dns::{Dns, Says};
-use crate::harness::{GATEWAY, Waypoint, get};
+use crate::harness::{Waypoint, gateway_with, get};
 use crate::origin::{Origin, Speaks};
 
 const NAME: &str = "api.outside.test";
 
 /// A Gateway whose route leads to an ExternalName service of this name and port.
 fn resources(name: &str, port: u16) -> String {
-    format!(
-        "{GATEWAY}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: all}}
-spec:
-  parentRefs: [{{name: web}}]
-  rules: [{{backendRefs: [{{name: outside, port: {port}}}]}}]
+    let rule = format!("{{backendRefs: [{{name: outside, port: {port}}}]}}");
+    let service = format!(
+        "
 ---
 apiVersion: v1
 kind: Service
@@ -34,7 +28,8 @@ spec:
   externalName: {name}
   ports: [{{name: http, port: {port}}}]
 "
-    )
+    );
+    gateway_with(&rule) + &service
 }
 
 async fn waypoint(dns: &Dns, resources: &str) -> Waypoint {

@@ -5,23 +5,9 @@ use bytes::Bytes;
 use http::{Method, Response};
 
 use crate::client::becomes;
-use crate::harness::{GATEWAY, Waypoint, get, post_json, send_http1, service};
+use crate::harness::{Waypoint, gateway_with, get, post_json, send_http1, service};
 use crate::origin::{Origin, Speaks};
 use crate::streams::{Client, request_with};
-
-/// The Gateway, and a route with these rules, in flow form.
-fn resources(rules: &[String]) -> String {
-    format!(
-        "{GATEWAY}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: all}}
-spec: {{parentRefs: [{{name: web}}], rules: [{}]}}
-",
-        rules.join(", ")
-    )
-}
 
 /// A rule for a prefix with one filter; `rest` is the rest of the rule.
 fn rule(prefix: &str, filter: &str, rest: &str) -> String {
@@ -47,7 +33,7 @@ async fn a_redirect_is_answered_without_an_upstream() {
             "statusCode: 308, path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}",
         ),
     ];
-    let waypoint = Waypoint::start(&resources(&rules)).await;
+    let waypoint = Waypoint::start(&gateway_with(&rules.join(", "))).await;
     for speaks in [Speaks::Http1, Speaks::Http2] {
         let client = Client::connect(waypoint.http(), speaks).await;
         for (target, status, location) in [
@@ -90,7 +76,7 @@ spec:
     - issuer: one
       jwks: {keys: [{kty: OKP, crv: Ed25519, kid: a, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}
 ";
-    let waypoint = Waypoint::start(&(resources(&rules) + gate)).await;
+    let waypoint = Waypoint::start(&(gateway_with(&rules.join(", ")) + gate)).await;
 
     assert_eq!(get(waypoint.http(), "/").await.status(), 401);
 }
@@ -114,7 +100,7 @@ async fn the_upstream_gets_the_rewritten_host_and_path_and_the_log_the_original(
         ),
         rewrite("/gone", "path: {type: ReplacePrefixMatch, replacePrefixMatch: ''}"),
     ];
-    let text = resources(&rules) + &service("origin", "http", origin.address);
+    let text = gateway_with(&rules.join(", ")) + &service("origin", "http", origin.address);
     let waypoint = Waypoint::start(&text).await;
     for (target, want) in [
         ("/host/a?q=1", "inner.test /host/a?q=1"),
@@ -165,7 +151,7 @@ async fn a_preflight_is_answered_without_an_upstream_and_says_what_is_allowed() 
         ),
     ];
     // There is no Service: a preflight does not need one.
-    let waypoint = Waypoint::start(&resources(&rules)).await;
+    let waypoint = Waypoint::start(&gateway_with(&rules.join(", "))).await;
     let client = Client::connect(waypoint.http(), Speaks::Http1).await;
     let named = [
         "access-control-allow-credentials: true",
@@ -224,7 +210,7 @@ async fn an_answer_to_an_allowed_origin_says_so_and_the_upstream_does_not() {
         "type: CORS, cors: {allowOrigins: ['https://shop.test'], exposeHeaders: [x-seen]}",
         TO_ORIGIN,
     )];
-    let text = resources(&rules) + &service("origin", "http", origin.address);
+    let text = gateway_with(&rules.join(", ")) + &service("origin", "http", origin.address);
     let waypoint = Waypoint::start(&text).await;
     let ask = async |waypoint: &Waypoint, method: Method, origin: &str| {
         let request = request_with(method, "/", &[("origin", origin)]);
@@ -245,7 +231,7 @@ async fn an_answer_to_an_allowed_origin_says_so_and_the_upstream_does_not() {
     // What the proxy answers once the route is known can be read, too.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr());
     let gone = service("origin", "http", gone.expect("an address"));
-    waypoint.reload(&(resources(&rules) + &gone)).await;
+    waypoint.reload(&(gateway_with(&rules.join(", ")) + &gone)).await;
     let answer = ask(&waypoint, Method::GET, "https://shop.test").await;
     assert_eq!(answer.status(), 503);
     assert_eq!(shared(&answer), allowed);
@@ -264,7 +250,7 @@ async fn a_mirror_gets_a_copy_with_its_body_and_the_client_the_upstreams_answer(
         mirrored("/all", "{name: copies, port: 80}"),
         mirrored("/none", "{name: copies, port: 80}, percent: 0"),
     ];
-    let text = resources(&rules)
+    let text = gateway_with(&rules.join(", "))
         + &service("origin", "http", origin.address)
         + &service("copies", "http", copies.address);
     let waypoint = Waypoint::start(&text).await;
@@ -298,7 +284,7 @@ async fn a_mirror_that_is_silent_or_gone_neither_delays_nor_fails_a_request() {
         mirrored("/silent", "{name: silent, port: 80}"),
         mirrored("/gone", "{name: gone, port: 80}"),
     ];
-    let text = resources(&rules)
+    let text = gateway_with(&rules.join(", "))
         + &service("origin", "http", origin.address)
         + &service("silent", "http", silent.local_addr().expect("an address"))
         + &service("gone", "http", gone);

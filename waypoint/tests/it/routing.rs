@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, Response};
 
-use crate::harness::{Waypoint, filter, gateway_to, get, send_http1, service};
+use crate::harness::{Waypoint, filter, gateway_to, get, send_http1, service, service_at};
 use crate::origin::{Origin, Speaks};
 use crate::streams::{Client, request_with, serve};
 
@@ -360,11 +360,9 @@ async fn a_service_with_a_filter_and_no_route_is_led_to_directly() {
 async fn every_endpoint_of_a_service_gets_requests_and_a_service_without_one_gets_503() {
     let one = Origin::named(Speaks::Http1, "one").await;
     let two = Origin::named(Speaks::Http1, "two").await;
-    let first = service("origin", "http", one.address);
-    let slice = first.find("---\napiVersion: discovery").expect("a slice");
-    let second = service("origin", "http", two.address)[slice..].replace("origin-1", "origin-2");
-    let resources = gateway_to("origin") + &first + &second;
-    let waypoint = Waypoint::start(&resources).await;
+    let resources =
+        |endpoints: &[_]| gateway_to("origin") + &service_at("origin", "http", endpoints);
+    let waypoint = Waypoint::start(&resources(&[one.address, two.address])).await;
 
     for _ in 0..64 {
         assert_eq!(get(waypoint.http(), "/").await.status(), 200);
@@ -373,7 +371,7 @@ async fn every_endpoint_of_a_service_gets_requests_and_a_service_without_one_get
     assert_eq!(first_saw + second_saw, 64);
     assert!(10 <= first_saw && 10 <= second_saw, "{first_saw} and {second_saw}");
 
-    waypoint.reload(&(gateway_to("origin") + &first[..slice])).await;
+    waypoint.reload(&resources(&[])).await;
     let answer = get(waypoint.http(), "/none").await;
     assert_eq!(answer.status(), 503);
     let record = waypoint.record(|record| record["path"] == "/none").await;

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Waypoint, service};
+use crate::harness::{Waypoint, route_of, rule_to, service};
 use crate::origin::{Origin, Speaks};
 use crate::streams::request_with;
 
@@ -52,21 +52,16 @@ pub(crate) fn gateway(hosts: &[(&str, &str)], origin: &Origin) -> String {
             )
         })
         .collect();
-    format!(
+    let gateway = format!(
         "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {{name: web}}
 spec: {{gatewayClassName: waypoint, listeners: [{}]}}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: all}}
-spec: {{parentRefs: [{{name: web}}], rules: [{{backendRefs: [{{name: origin, port: 80}}]}}]}}
-{}",
-        listeners.join(", "),
-        service("origin", "http", origin.address)
-    )
+",
+        listeners.join(", ")
+    );
+    gateway + &route_of(&rule_to("origin")) + &service("origin", "http", origin.address)
 }
 
 /// A handshake that trusts these certificates and offers these protocols.

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::scene::{Holds, Scene, several};
+use super::scene::{Holds, Scene};
 use super::witness::Manner;
 use super::{Length, Seeded, row, seed};
 use crate::client::{becomes, route};
@@ -87,7 +87,7 @@ async fn bodies_drip(length: Length) {
     })
     .await;
     let resources = scene.resources([&[one.address], &[two.address]], "")
-        + &several("much", "http", &[much])
+        + &service("much", "http", much)
         + &route("much", "/much", "much");
     let waypoint = Waypoint::start(&resources).await;
     let before = Holds::of(&waypoint).await;

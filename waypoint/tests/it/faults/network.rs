@@ -11,7 +11,7 @@ use super::relay::{Relay, Shape};
 use super::scene::{BOTH, Holds, Scene};
 use super::witness::Manner;
 use super::{Length, row};
-use crate::harness::Waypoint;
+use crate::harness::{Waypoint, service};
 
 /// What a process may grow by under load: caches, arenas of its threads, buffers of the log.
 const GROWN_KIB: u64 = 64 << 10;
@@ -159,7 +159,7 @@ async fn one_service_is_slow(length: Length) {
     })
     .await;
     let resources = scene.resources([&[one.address], &[two.address]], "")
-        + &super::scene::several("slow", "http", &[slow])
+        + &service("slow", "http", slow)
         + &crate::client::route("slow", "/slow", "slow");
     let waypoint = Waypoint::start(&resources).await;
     let before = Holds::of(&waypoint).await;

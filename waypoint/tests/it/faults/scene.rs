@@ -14,7 +14,7 @@ use super::witness::{Manner, Witness};
 use crate::client::{filter_on, route};
 use crate::faults::{Length, seed};
 use crate::guests::Guest;
-use crate::harness::{GATEWAY, PATIENCE, Waypoint};
+use crate::harness::{GATEWAY, PATIENCE, Waypoint, service_at};
 use crate::origin::Speaks;
 
 /// What a process holds.
@@ -65,7 +65,7 @@ impl Scene {
         for (index, (name, protocol)) in
             [("one", "http"), ("two", "kubernetes.io/h2c")].into_iter().enumerate()
         {
-            resources += &several(name, protocol, endpoints[index]);
+            resources += &service_at(name, protocol, endpoints[index]);
             resources +=
                 &(route(name, &format!("/{name}"), name).trim_end().to_owned() + extra + "\n");
         }
@@ -83,36 +83,6 @@ impl Scene {
         let load = Load::new(waypoint.http(), self.seed, &self.ledger, self.length);
         load.run(fault).await
     }
-}
-
-/// A Service with any number of endpoints.
-pub(super) fn several(name: &str, protocol: &str, endpoints: &[SocketAddr]) -> String {
-    let mut all = format!(
-        "
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec: {{ports: [{{name: main, port: 80, appProtocol: {protocol}}}]}}
-"
-    );
-    for (index, endpoint) in endpoints.iter().enumerate() {
-        all += &format!(
-            "---
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata:
-  name: {name}-{index}
-  labels: {{kubernetes.io/service-name: {name}}}
-addressType: IPv4
-ports: [{{name: main, port: {}}}]
-endpoints: [{{addresses: [{}]}}]
-",
-            endpoint.port(),
-            endpoint.ip()
-        );
-    }
-    all
 }
 
 impl Holds {

@@ -10,11 +10,11 @@ use tokio::task::JoinSet;
 use super::load::Load;
 use super::oracle::Report;
 use super::relay::{Relay, Shape};
-use super::scene::{Holds, Scene, several};
+use super::scene::{Holds, Scene};
 use super::witness::Manner;
 use super::{Length, row};
 use crate::client::route;
-use crate::harness::Waypoint;
+use crate::harness::{Waypoint, service};
 use crate::origin::Speaks;
 use crate::streams::{Client, body_of, full, serve};
 
@@ -82,7 +82,7 @@ async fn a_link_is_narrow(length: Length) {
     let shape = Shape { bits_per_second: Some(1_000_000), ..Shape::default() };
     let narrow = Relay::start(sink, shape, scene.seed).await;
     let resources = scene.resources([&[one.address], &[two.address]], "")
-        + &several("narrow", "http", &[narrow.address])
+        + &service("narrow", "http", narrow.address)
         + &route("narrow", "/narrow", "narrow");
     let waypoint = Waypoint::start(&resources).await;
     let before = Holds::of(&waypoint).await;
