@@ -135,6 +135,15 @@ impl Condition {
         }
     }
 
+    /// What a parent says of a route, and an ancestor of a policy: whether it takes it, and whether
+    /// all that it refers to is there.
+    pub(crate) fn accepted_and_resolved(
+        accepted: Result<(), Refusal>,
+        resolved: Result<(), Refusal>,
+    ) -> Vec<Self> {
+        vec![Self::of("Accepted", accepted), Self::of("ResolvedRefs", resolved)]
+    }
+
     /// Whether listeners want the same thing: true is bad.
     pub(crate) fn conflicted(conflict: Option<Refusal>) -> Self {
         let kind = "Conflicted";

@@ -53,10 +53,7 @@ impl<'a> Checker<'a> {
                     Ok(_) => Ok(()),
                     Err(message) => Err(("NoValidCACertificate", message.clone())),
                 });
-                let conditions = vec![
-                    Condition::of("Accepted", accepted),
-                    Condition::of("ResolvedRefs", resolved.clone()),
-                ];
+                let conditions = Condition::accepted_and_resolved(accepted, resolved.clone());
                 let ancestor_ref = ancestor(policy, index);
                 let controller_name = CONTROLLER_NAME;
                 let status = AncestorStatus { ancestor_ref, controller_name, conditions };

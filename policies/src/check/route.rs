@@ -48,10 +48,7 @@ impl<'a> Checker<'a> {
             } else {
                 self.gateway_parent(route, index, parent, rules, &mut taken)
             };
-            let conditions = vec![
-                Condition::of("Accepted", accepted),
-                Condition::of("ResolvedRefs", resolved.clone()),
-            ];
+            let conditions = Condition::accepted_and_resolved(accepted, resolved.clone());
             let parent_ref = reference(parent, route);
             let controller_name = CONTROLLER_NAME;
             let status = ParentStatus { parent_ref, controller_name, conditions };

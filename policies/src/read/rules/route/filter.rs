@@ -109,12 +109,7 @@ impl Rules<'_> {
             if filter.request_redirect.is_some() && !rule.backend_refs.is_empty() {
                 let message = "the rule redirects: nothing would ever reach `backendRefs`";
                 let expected = "one of `requestRedirect` and `backendRefs`";
-                self.error(
-                    "conflict",
-                    &format!("{at}/filters/{index}/type"),
-                    message,
-                    Some(expected),
-                );
+                self.filter_conflict(at, index, message, expected);
             }
         }
     }
@@ -132,12 +127,7 @@ impl Rules<'_> {
             if filter.cors.is_some() && of_rule {
                 let message = "the rule has a `cors` of its own: this one would never be asked";
                 let expected = "`cors` on the rule or on its backends";
-                self.error(
-                    "conflict",
-                    &format!("{at}/filters/{index}/type"),
-                    message,
-                    Some(expected),
-                );
+                self.filter_conflict(at, index, message, expected);
             }
         }
     }
@@ -147,13 +137,13 @@ impl Rules<'_> {
     fn paths_and_rule(&mut self, at: &str, filters: &[RouteFilter], rule: &RouteRule) {
         let redirects = filters.iter().any(|filter| filter.request_redirect.is_some());
         for (index, filter) in filters.iter().enumerate() {
+            if filter.url_rewrite.is_some() && redirects {
+                let message = "there is a redirect: there is nothing to rewrite";
+                let expected = "one of `requestRedirect` and `urlRewrite`";
+                self.filter_conflict(at, index, message, expected);
+            }
             let at = format!("{at}/filters/{index}");
             if let Some(rewrite) = &filter.url_rewrite {
-                if redirects {
-                    let message = "there is a redirect: there is nothing to rewrite";
-                    let expected = "one of `requestRedirect` and `urlRewrite`";
-                    self.error("conflict", &format!("{at}/type"), message, Some(expected));
-                }
                 self.prefix_of_rule(&format!("{at}/urlRewrite"), rewrite.path.as_ref(), rule);
             }
             if let Some(redirect) = &filter.request_redirect {
@@ -161,6 +151,11 @@ impl Rules<'_> {
                 self.prefix_of_rule(&format!("{at}/requestRedirect"), path, rule);
             }
         }
+    }
+
+    /// A filter that is right in itself, and wrong beside what else there is.
+    fn filter_conflict(&mut self, at: &str, index: usize, message: &str, expected: &str) {
+        self.error("conflict", &format!("{at}/filters/{index}/type"), message, Some(expected));
     }
 
     fn mirror(&mut self, at: &str, mirror: &RequestMirror) {
