@@ -75,6 +75,14 @@ async fn an_endpoint_that_fails_in_a_row_is_left_out() {
     }
 }
 
+/// Waits until its clients give up.
+async fn never_answering(bench: &Bench) -> Origin {
+    let silent = Origin::start(bench, |peer, _| async move {
+        peer.closed().await;
+    });
+    silent.await
+}
+
 #[tokio::test]
 async fn refused_connections_eject_and_so_do_answers_that_do_not_come() {
     let bench = Bench::new(limits(LONG));
@@ -92,10 +100,7 @@ async fn refused_connections_eject_and_so_do_answers_that_do_not_come() {
 
     let bench = Bench::new(limits(LONG));
     let good = Origin::answering(&bench, HELLO).await;
-    let silent = Origin::start(&bench, |peer, _| async move {
-        peer.closed().await;
-    })
-    .await;
+    let silent = never_answering(&bench).await;
     let cluster = bench.http1(&[good.address, silent.address]);
     let per_try = Some(Duration::from_millis(20));
     for _ in 0..60 {
@@ -110,10 +115,7 @@ async fn refused_connections_eject_and_so_do_answers_that_do_not_come() {
 async fn callers_with_little_time_eject_nobody() {
     let bench = Bench::new(limits(LONG));
     let good = Origin::answering(&bench, HELLO).await;
-    let silent = Origin::start(&bench, |peer, _| async move {
-        peer.closed().await;
-    })
-    .await;
+    let silent = never_answering(&bench).await;
     let cluster = bench.http1(&[good.address, silent.address]);
     let mut late = 0;
     for _ in 0..60 {
