@@ -206,7 +206,7 @@ impl App {
             metrics: Arc::clone(&state.metrics),
             journey,
             limits: CodecLimits { body_idle_timeout: BODY_IDLE_DEFAULT, ..CodecLimits::default() },
-            slots: Arc::clone(&slots),
+            slots,
             clients: Arc::clone(&clients),
             closing: closing.clone(),
             tasks: traffic_tasks.clone(),
@@ -243,7 +243,7 @@ impl App {
             health: health.clone(),
         };
         let operator = ending.child();
-        let serving = Traffic { slots, clients, tasks: traffic_tasks };
+        let serving = Traffic { clients, tasks: traffic_tasks };
         ports.serve(Arc::new(admin), metrics, health.clone(), serving, &operator, &tasks);
         health.start();
         addresses.publish();

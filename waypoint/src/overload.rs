@@ -57,6 +57,8 @@ pub struct Clients {
     bounds: Bounds,
     trusted: Arc<TrustedHops>,
     refused: Refused,
+    /// Open now, of all addresses.
+    connections: AtomicU32,
     requests: Arc<AtomicU32>,
     clients: Mutex<HashMap<Client, Arc<Counts>>>,
 }
@@ -97,15 +99,23 @@ struct Place(Arc<AtomicU32>);
 impl Clients {
     /// Nobody has anything yet.
     pub fn new(bounds: Bounds, trusted: Arc<TrustedHops>, refused: Refused) -> Arc<Self> {
-        let (requests, clients) = (Arc::default(), Mutex::default());
-        Arc::new(Self { bounds, trusted, refused, requests, clients })
+        Arc::new(Self {
+            bounds,
+            trusted,
+            refused,
+            connections: AtomicU32::default(),
+            requests: Arc::default(),
+            clients: Mutex::default(),
+        })
     }
 
     /// A connection from an address; `None`: it has too many.
     pub fn connect(self: &Arc<Self>, address: IpAddr) -> Option<Held> {
         let counted = !self.trusted.contains(address);
         let bound = counted.then_some(self.bounds.connections_per_address);
-        self.hold(Client::Address(network(address)), bound, counted)
+        let held = self.hold(Client::Address(network(address)), bound, counted)?;
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Some(held)
     }
 
     /// The client of a connection whose certificate names it: its requests count towards its name,
@@ -134,6 +144,11 @@ impl Clients {
 
     fn refuse(&self, limit: &'static str) {
         self.refused.get_or_create(&[("limit", limit)]).inc();
+    }
+
+    /// How many connections are open.
+    pub fn open(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// How many requests run.
@@ -190,6 +205,10 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        // One that is held by its principal is held by its address, too.
+        if let Client::Address(_) = self.client {
+            self.clients.connections.fetch_sub(1, Ordering::Relaxed);
+        }
         let mut clients = self.clients.clients.lock();
         if self.counts.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             clients.remove(&self.client);

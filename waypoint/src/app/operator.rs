@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use super::sockets::Addresses;
 use super::takeover::Inherited;
@@ -23,8 +22,6 @@ pub(super) struct OperatorPorts {
 
 /// What the metrics show of the moment.
 pub(super) struct Traffic {
-    /// Of clients' connections.
-    pub(super) slots: Arc<Semaphore>,
     pub(super) clients: Arc<Clients>,
     pub(super) tasks: Tasks,
 }
@@ -65,16 +62,14 @@ impl OperatorPorts {
         ending: &Closing,
         tasks: &Tasks,
     ) {
-        let Traffic { slots, clients, tasks: serving } = traffic;
-        let slots_max = slots.available_permits();
+        let Traffic { clients, tasks: serving } = traffic;
         let answer = move |request| {
             let admin = Arc::clone(&admin);
             async move { admin.answer(&request).await }
         };
         tasks.spawn(admin::serve(self.admin, answer, ending.clone(), tasks.clone()));
         let answer = move |request| {
-            let open = slots_max.saturating_sub(slots.available_permits());
-            metrics.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
+            metrics.connections.set(clients.open().into());
             metrics.running.set(clients.running().into());
             metrics.tasks.set(i64::try_from(serving.running()).unwrap_or(i64::MAX));
             std::future::ready(admin::stats(&metrics, &request))

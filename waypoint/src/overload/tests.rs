@@ -57,6 +57,20 @@ fn a_principal_is_one_client_from_wherever_it_connects() {
 }
 
 #[test]
+fn an_open_connection_counts_once_whoever_has_it_and_a_refused_one_never() {
+    let clients = clients("10.0.1.0/24");
+    let cart = Arc::from("spiffe://cluster.local/ns/shop/sa/cart");
+    let held = [clients.connect(address(1)), clients.connect(address(1)), clients.named(&cart)];
+    assert!(clients.connect(address(1)).is_none());
+    let hop = clients.connect([10, 0, 1, 1].into());
+    assert_eq!(clients.open(), 3);
+    drop(hop);
+    assert_eq!(clients.open(), 2);
+    drop(held);
+    assert_eq!(clients.open(), 0);
+}
+
+#[test]
 fn a_trusted_hop_stands_for_many_and_only_the_whole_bounds_it() {
     let clients = clients("10.0.0.0/24");
     let held: Vec<_> = (0..9).map(|_| clients.connect(address(1)).unwrap()).collect();

@@ -46,6 +46,27 @@ async fn an_address_past_its_connections_is_closed_before_a_byte_is_read() {
 }
 
 #[tokio::test]
+async fn only_connections_that_are_open_are_shown_however_many_listeners_wait_for_one() {
+    let origin = Origin::named(Speaks::Http1, "origin").await;
+    let listeners = "listeners: [{name: http, port: 8080, protocol: HTTP}, \
+                     {name: more, port: 8081, protocol: HTTP}]";
+    let resources = gateway_to("origin")
+        .replace("listeners: [{name: http, port: 8080, protocol: HTTP}]", listeners)
+        + &service("origin", "http", origin.address);
+    let more = ["--bind", "gateway/default/8081=127.0.0.1:0"];
+    let waypoint = Waypoint::start_with(&resources, &more).await;
+    let open = async || waypoint.series("waypoint_downstream_connections").await;
+    assert_eq!(open().await, Some(0));
+    let (first, second) = (served(&waypoint).await, served(&waypoint).await);
+    let third = Raw::connect(waypoint.address("gateway/default/8081")).await;
+    becomes(&waypoint, "waypoint_downstream_connections", 3).await;
+    drop((first, third));
+    becomes(&waypoint, "waypoint_downstream_connections", 1).await;
+    ask(&mut { second }).await;
+    becomes(&waypoint, "waypoint_downstream_connections", 0).await;
+}
+
+#[tokio::test]
 async fn a_client_past_its_requests_is_told_to_come_later_and_those_that_run_go_on() {
     let (origin, mut heads) = silent().await;
     let resources = gateway_to("origin") + &service("origin", "http", origin);
