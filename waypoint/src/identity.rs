@@ -8,8 +8,9 @@
 //! Fails closed: `x-forwarded-for`, `-proto` and `-host` of a caller that is not a configured
 //! trusted hop are removed and made anew, and identity headers that only a proxy may write
 //! (`x-forwarded-client-cert`, `x-envoy-*`) are always removed; the former is made anew where the
-//! client's certificate was verified.
+//! client's certificate was verified. What such a caller's `baggage` says of a workload is removed.
 
+mod baggage;
 mod certificate;
 mod distinguished_name;
 mod forwarded;
@@ -67,6 +68,7 @@ pub fn bind(headers: &mut HeaderMap, connection: &ConnectionInfo, trusted: &Trus
         headers.remove(FORWARDED_HOST);
         headers.insert(FORWARDED_FOR, connection.peer_value.clone());
         headers.remove(FORWARDED_PROTO);
+        baggage::remove_workload(headers);
     }
     let kept = headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes);
     if !matches!(kept, Some(b"http" | b"https")) {
@@ -87,7 +89,9 @@ fn forward_certificate(headers: &mut HeaderMap, connection: &ConnectionInfo) {
 /// one look at their names is cheaper than a search for each of ours.
 fn may_forge(name: &HeaderName) -> bool {
     let name = name.as_str();
-    name.starts_with("x-forwarded-") || name.starts_with("x-envoy-") || name == "forwarded"
+    name.starts_with("x-forwarded-")
+        || name.starts_with("x-envoy-")
+        || matches!(name, "forwarded" | "baggage")
 }
 
 fn append_peer(headers: &mut HeaderMap, peer: &HeaderValue) {
@@ -141,12 +145,14 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("x-forwarded-client-cert", "By=spiffe://x"),
             ("x-envoy-internal", "true"),
+            ("baggage", "k8s.namespace.name=bank,tenant=a"),
         ]);
         bind(&mut map, &connection("192.0.2.7"), &TrustedHops::default());
         assert_eq!(map["x-forwarded-for"], "192.0.2.7");
         assert_eq!(map["x-forwarded-proto"], "http");
         assert!(!map.contains_key("x-forwarded-client-cert"));
         assert!(!map.contains_key("x-envoy-internal"));
+        assert_eq!(map["baggage"], "tenant=a");
     }
 
     #[test]

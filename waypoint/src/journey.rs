@@ -17,7 +17,7 @@ use waypoint_policies::{Asked, Cors, CrossOrigin, EntranceKind, Redirect};
 use crate::access_log::{Record, Records};
 use crate::authorize::{self, Permitted};
 use crate::codec::body::Body;
-use crate::codec::{self, ConnectionInfo, Interim, Refusal, Upgrade};
+use crate::codec::{self, ConnectionInfo, Interim, Refusal, Upgrade, hygiene};
 use crate::drain::unless;
 use crate::error::RequestError;
 use crate::filter_chain::{Chain, Interruption, StreamFacts, is_grpc};
@@ -169,6 +169,7 @@ impl Walk<'_> {
             }
             Onward::Preflight => response::of_preflight(),
             Onward::Redirect(redirect) => self.redirect(redirect, &parts),
+            Onward::Waypoint => response::of_ourselves(&parts.method),
         };
         Ok((destination, answer))
     }
@@ -311,10 +312,11 @@ fn answered_by(destination: &Destination) -> (&'static str, response::Answerer) 
         Onward::Service(_) => ("via_upstream", response::Answerer::Upstream),
         Onward::Preflight => ("cors_preflight", response::Answerer::Waypoint),
         Onward::Redirect(_) => ("route_redirect", response::Answerer::Waypoint),
+        Onward::Waypoint => ("final_recipient", response::Answerer::Waypoint),
     }
 }
 
-/// What the upstream gets: `urlRewrite`, then `requestHeaderModifier` of the rule, then that of its
+/// What the upstream gets: one hop less, `urlRewrite`, then `requestHeaderModifier` of the rule, then that of its
 /// backend. Filters, policies and records have seen the request as it came.
 fn edit(parts: &mut request::Parts, destination: &Destination) -> Result<(), UpstreamError> {
     if let Some(rewrite) = destination.rewrite() {
@@ -325,6 +327,7 @@ fn edit(parts: &mut request::Parts, destination: &Destination) -> Result<(), Ups
     for actions in destination.actions() {
         actions.request_headers.apply(&mut parts.headers);
     }
+    hygiene::count_hop(&parts.method, &mut parts.headers);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use waypoint_abi::LocalReply;
 
@@ -55,6 +55,20 @@ pub fn of_redirect(code: u16, location: &str) -> Response<Body> {
 pub fn of_preflight() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The answer of the proxy as such: `OPTIONS` finds that it is there, and nothing else is for it.
+///
+/// # Source
+///
+/// RFC 9110, 9.3.7 (`OPTIONS`) and 9.3.8 (`TRACE`, which it does not reflect: 15.5.6).
+pub fn of_ourselves(method: &Method) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    if method != Method::OPTIONS {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("OPTIONS"));
+    }
     response
 }
 

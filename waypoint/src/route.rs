@@ -13,19 +13,21 @@ use waypoint_policies::{
     ServicePortKey, rank,
 };
 
+use crate::codec::hygiene;
 use crate::error::RequestError;
 use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
 
 /// Where a request goes.
 #[derive(Clone)]
 pub struct Destination {
-    /// The rule that matched; `None` when a service's own entrance has no routes.
+    /// The rule that matched; `None` when a service's own entrance has no routes, and where we answer
+    /// for ourselves.
     pub rule: Option<Arc<Rule>>,
     /// Which backend of the rule was chosen; `None` where the rule answers itself, or is none.
     pub backend: Option<usize>,
     /// What answers.
     pub onward: Onward,
-    /// The rule's id, or the service's name: for records.
+    /// The rule's id, or else the entrance's name: for records.
     pub id: Arc<str>,
 }
 
@@ -38,15 +40,22 @@ pub enum Onward {
     Redirect(Arc<Redirect>),
     /// We do: a script asks what the rule or its backend would allow.
     Preflight,
+    /// We do: it is us whom the client asks, and not what is behind us.
+    Waypoint,
 }
 
-/// Chooses the rule and its backend. `pick` decides between weighted backends: the same number
+/// Chooses the rule and its backend. A request that its client lets go no further is for us, and so
+/// is one for the server as a whole: `*` names nothing that a rule could be for. `pick` decides between weighted backends: the same number
 /// gives the same backend, so that a repeated selection does not wander.
 ///
 /// # Errors
 ///
 /// [`RequestError::NoHost`], [`RequestError::NoRoute`], [`RequestError::NoBackend`],
 /// [`RequestError::BackendUnusable`], [`RequestError::PolicyRefused`].
+///
+/// # Source
+///
+/// RFC 9110, 7.6.2 and 9.3.7.
 pub fn select(
     snapshot: &Snapshot,
     entrance: &ServedEntrance,
@@ -63,11 +72,14 @@ pub fn select(
         headers: &parts.headers,
         sni,
     };
+    let ends_here = hygiene::ends_here(&parts.method, &parts.headers);
     match entrance.model.routes.select(&facts) {
-        Selection::Rule(rule) => follow(snapshot, rule, parts, pick),
-        Selection::Direct => direct(snapshot, entrance),
         Selection::NoHost => Err(RequestError::NoHost),
         Selection::Misdirected => Err(RequestError::Misdirected),
+        _ if ends_here => Ok(ourselves(entrance)),
+        Selection::Direct => direct(snapshot, entrance),
+        _ if facts.path == "*" => Ok(ourselves(entrance)),
+        Selection::Rule(rule) => follow(snapshot, rule, parts, pick),
         Selection::NoRule => Err(RequestError::NoRoute),
     }
 }
@@ -119,6 +131,11 @@ fn direct(snapshot: &Snapshot, entrance: &ServedEntrance) -> Result<Destination,
     Ok(Destination { rule: None, backend: None, onward: Onward::Service(service), id })
 }
 
+fn ourselves(entrance: &ServedEntrance) -> Destination {
+    let id = Arc::clone(&entrance.model.name);
+    Destination { rule: None, backend: None, onward: Onward::Waypoint, id }
+}
+
 fn service(
     snapshot: &Snapshot,
     key: &ServicePortKey,
@@ -150,7 +167,7 @@ impl Destination {
     pub fn service(&self) -> Option<&Arc<ServedService>> {
         match &self.onward {
             Onward::Service(service) => Some(service),
-            Onward::Redirect(_) | Onward::Preflight => None,
+            Onward::Redirect(_) | Onward::Preflight | Onward::Waypoint => None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! cases beside it. The rule behind all of them: if two parsers could read it two ways, it does not
 //! pass, and what passes has one spelling.
 
+mod forwards;
 mod framing;
 mod head;
 mod headers;
@@ -13,6 +14,7 @@ mod refusal;
 mod target;
 
 pub use self::{
+    forwards::{count_hop, ends_here},
     framing::unite_content_lengths,
     headers::remove_connection_specific,
     host::authority,

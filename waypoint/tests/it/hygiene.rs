@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::Value;
 
-use crate::harness::{Waypoint, gateway_to, get, send_http1, service};
+use crate::harness::{Waypoint, filter, gateway_to, get, send_http1, service};
 use crate::origin::{Origin, Speaks};
 use crate::streams::{Client, exchange, request_with};
 
@@ -181,22 +181,71 @@ async fn fields_of_one_hop_end_at_it() {
 }
 
 #[tokio::test]
+async fn a_request_for_the_server_as_a_whole_is_answered_by_the_proxy_itself() {
+    let (waypoint, origin) = waypoint(&[]).await;
+    for target in ["*", "http://a"] {
+        let bytes = format!("OPTIONS {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = exchange(waypoint.http(), bytes.as_bytes()).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
+        assert!(answer.contains("\r\ncontent-length: 0\r\n"), "{target}: {answer}");
+    }
+    let record = waypoint.record(|record| record["method"] == "OPTIONS").await;
+    assert_eq!(record["response_code_details"], "final_recipient");
+    assert_eq!(record["response_flags"], "-");
+    assert!(origin.seen().is_empty(), "{:?}", origin.seen());
+
+    let issuer = "  config: {issuers: [{issuer: one, jwks: {keys: [{kty: OKP, crv: Ed25519, kid: a, \
+        x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}}]}";
+    let guarded = gateway_to("origin")
+        + &service("origin", "http", origin.address)
+        + &filter("gate", "builtin://jwt-auth", issuer);
+    assert_ne!(waypoint.reload(&guarded).await["result"], "refused");
+    let bytes = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = String::from_utf8(exchange(waypoint.http(), bytes).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "the Gateway's filters stand before it: {answer}");
+}
+
+#[tokio::test]
+async fn a_request_goes_no_further_than_its_client_lets_it() {
+    let (waypoint, origin) = waypoint(&[]).await;
+    let ask = async |method: Method, forwards: &str| {
+        let request = request_with(method, "/", &[("max-forwards", forwards)]);
+        let answer = send_http1(waypoint.http(), request).await;
+        let seen = origin.seen().last().map(|seen| seen.headers()["max-forwards"].clone());
+        (answer, seen)
+    };
+    let (answer, seen) = ask(Method::OPTIONS, "0").await;
+    assert_eq!((answer.status().as_u16(), seen), (200, None));
+    let (answer, seen) = ask(Method::TRACE, "0").await;
+    assert_eq!((answer.status().as_u16(), seen), (405, None));
+    assert_eq!(answer.headers()["allow"], "OPTIONS");
+    let (answer, seen) = ask(Method::OPTIONS, "2").await;
+    assert_eq!((answer.body().as_ref(), seen.unwrap().as_bytes()), (&b"origin"[..], &b"1"[..]));
+    let (answer, seen) = ask(Method::GET, "0").await;
+    assert_eq!((answer.body().as_ref(), seen.unwrap().as_bytes()), (&b"origin"[..], &b"0"[..]));
+}
+
+#[tokio::test]
 async fn forwarding_headers_are_believed_of_trusted_hops_only() {
     let claimed = [
         ("x-forwarded-for", "192.0.2.1, 192.0.2.2"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-client-cert", "By=spiffe://x"),
+        ("baggage", "k8s.namespace.name=bank,tenant=a"),
     ];
-    for (arguments, address, proto) in [
-        (&[][..], "127.0.0.1", "http"),
-        (&["--trusted-hops", "10.0.0.0/8"], "127.0.0.1", "http"),
-        (&["--trusted-hops", "127.0.0.0/8"], "192.0.2.1, 192.0.2.2, 127.0.0.1", "https"),
+    let (far, near) = (["--trusted-hops", "10.0.0.0/8"], ["--trusted-hops", "127.0.0.0/8"]);
+    for (arguments, address, proto, baggage) in [
+        (&[][..], "127.0.0.1", "http", "tenant=a"),
+        (&far, "127.0.0.1", "http", "tenant=a"),
+        (&near, "192.0.2.1, 192.0.2.2, 127.0.0.1", "https", claimed[3].1),
     ] {
         let (waypoint, origin) = waypoint(arguments).await;
         send_http1(waypoint.http(), request_with(Method::GET, "/", &claimed)).await;
         let headers = origin.seen()[0].headers().clone();
         assert_eq!(headers["x-forwarded-for"], address, "{arguments:?}");
         assert_eq!(headers["x-forwarded-proto"], proto, "{arguments:?}");
+        assert_eq!(headers["baggage"], baggage, "{arguments:?}");
         assert!(!headers.contains_key("x-forwarded-client-cert"), "{arguments:?}");
     }
 }

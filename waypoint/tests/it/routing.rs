@@ -8,7 +8,7 @@ use http::{Method, Response};
 
 use crate::harness::{Waypoint, filter, gateway_to, get, send_http1, service, service_at};
 use crate::origin::{Origin, Speaks};
-use crate::streams::{Client, request_with, serve};
+use crate::streams::{Client, exchange, request_with, serve};
 
 const GATEWAY: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -354,6 +354,12 @@ async fn a_service_with_a_filter_and_no_route_is_led_to_directly() {
 
     assert_eq!(&answer.body()[..], br#"{"mail":"<EMAIL>"}"#);
     assert_eq!(&origin.seen()[0].body()[..], br#"{"mail":"<EMAIL>"}"#);
+
+    // The service is the server that is asked.
+    let bytes = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = String::from_utf8(exchange(entrance, bytes).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(origin.seen()[1].uri(), "*");
 }
 
 #[tokio::test]
