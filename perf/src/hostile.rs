@@ -5,23 +5,28 @@
 //! RFC 9113 and RFC 7541: frames and fields are written by hand, for no client library would send
 //! them.
 
-use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::SETTLE;
-use crate::peers::{Nginx, Peer, Waypoint};
-use crate::resources;
+use crate::peers::{Nginx, Peer, Result, Waypoint, free_port};
+use crate::resources::{self, ENDPOINTS};
 
 /// Hostile connections before anything is measured: what the process takes once, it has then.
 const FIRST: usize = 3;
-/// Hostile connections that are measured, all at a time. With their streams, and the first ones',
-/// they are just within what may go to one endpoint (1,024 connections).
-const CONNECTIONS: usize = 7;
-/// Processes that are attacked; the median counts.
+/// Hostile connections that are measured, all at a time. Their streams and the first ones' are within
+/// what may go to [`ENDPOINTS`] (1,024 connections each), and a step of the allocator, which takes
+/// 4 MiB at a time from the system, is 70 KiB of each of them.
+const CONNECTIONS: usize = 60;
+/// Processes that are attacked; their mean counts, so that the steps even out to 10 KiB or so.
 const PROCESSES: usize = 5;
+/// The process has what it takes when two looks find the same, but for so much.
+const STILL_KIB: u64 = 256;
+const LOOK: Duration = Duration::from_secs(1);
+/// Looks at most; before the waypoint's own bound on a peer that does nothing, 30 s.
+const LOOKS: usize = 12;
 /// Streams that each of them opens.
 const STREAMS: u32 = 100;
 /// Fields of each request that fills the list of fields: 95 of 153 bytes, counted as RFC 7541 4.1
@@ -41,53 +46,128 @@ const END_HEADERS: u8 = 4;
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
     send: fn(&mut TcpStream) -> std::io::Result<()>,
-    /// Whether the origin answers; else it reads nothing.
-    answered: bool,
+    origin: Origin,
 }
 
-pub(crate) const ATTACKS: [Attack; 4] = [
-    Attack { name: "full lists of fields", send: full_lists, answered: false },
-    Attack { name: "uploads that the origin does not read", send: uploads, answered: false },
-    Attack { name: "answers that nobody reads", send: unread_answers, answered: true },
-    Attack { name: "pipelined requests, answers unread", send: pipelined, answered: true },
+/// Who is behind the waypoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Accepts, and reads nothing.
+    Silent,
+    Http1,
+    Http2,
+}
+
+impl Attack {
+    const fn new(
+        name: &'static str,
+        send: fn(&mut TcpStream) -> std::io::Result<()>,
+        origin: Origin,
+    ) -> Self {
+        Self { name, send, origin }
+    }
+}
+
+pub(crate) const ATTACKS: [Attack; 5] = [
+    Attack::new("full lists of fields", full_lists, Origin::Silent),
+    Attack::new("uploads that the origin does not read", uploads, Origin::Silent),
+    Attack::new("answers of HTTP/1 that nobody reads", unread_answers, Origin::Http1),
+    Attack::new("answers of HTTP/2 that nobody reads", unread_answers, Origin::Http2),
+    Attack::new("pipelined requests, answers unread", pipelined, Origin::Http1),
 ];
 
-/// What the process grows by for one connection of an attack, in KiB.
-pub(crate) fn connection_kib(
-    attack: &Attack,
-    binary: &Path,
-    origin: &Nginx,
-) -> Result<f64, Box<dyn Error>> {
-    let silent = TcpListener::bind(("127.0.0.1", 0))?;
-    let silent_port = silent.local_addr()?.port();
-    // It holds what it accepts, and ends with this process.
-    std::thread::spawn(move || silent.incoming().collect::<Vec<_>>());
-    let port = if attack.answered { origin.port() } else { silent_port };
-    let mut found = Vec::with_capacity(PROCESSES);
-    for _ in 0..PROCESSES {
-        let waypoint = Waypoint::start(binary, &resources::plain(port))?;
-        found.push(grown_by(attack, &waypoint)?);
-    }
-    found.sort_by(f64::total_cmp);
-    Ok(found[PROCESSES / 2])
+/// What the process grew by for one connection, in KiB.
+pub(crate) struct Held {
+    pub(crate) mean: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
 }
 
-fn grown_by(attack: &Attack, waypoint: &Waypoint) -> Result<f64, Box<dyn Error>> {
-    let mut held = Vec::with_capacity(FIRST + CONNECTIONS);
-    let mut attack_with = |connections| -> Result<u64, Box<dyn Error>> {
-        for _ in 0..connections {
-            let mut stream = TcpStream::connect(("127.0.0.1", waypoint.port()))?;
-            stream.set_write_timeout(Some(WRITE_MAX))?;
-            // A write that fails has met a bound: it was cut, or is read no longer.
-            let _ = (attack.send)(&mut stream);
-            held.push(stream);
+/// Accepts connections on every endpoint's address, holds them and reads nothing.
+struct Silent {
+    port: u16,
+    held: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Silent {
+    fn start() -> Result<Self> {
+        let (port, held) = (free_port()?, Arc::<Mutex<Vec<TcpStream>>>::default());
+        for address in ENDPOINTS {
+            let (listener, held) = (TcpListener::bind((address, port))?, Arc::clone(&held));
+            // It ends with this process.
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    held.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+                }
+            });
         }
-        std::thread::sleep(SETTLE);
-        waypoint.resident_kib()
+        Ok(Self { port, held })
+    }
+
+    fn forget(&self) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// What the process grows by for one connection of an attack.
+pub(crate) fn connection_kib(attack: &Attack, binary: &Path, origin: &Nginx) -> Result<Held> {
+    let silent = Silent::start()?;
+    let http2 = (attack.origin == Origin::Http2).then(Nginx::http2_origin).transpose()?;
+    let (port, protocol) = match (attack.origin, &http2) {
+        (Origin::Silent, _) => (silent.port, "http"),
+        (_, Some(http2)) => (http2.port(), "kubernetes.io/h2c"),
+        (_, None) => (origin.port(), "http"),
     };
-    let before = attack_with(FIRST)?;
-    let grown = attack_with(CONNECTIONS)?.saturating_sub(before);
+    let mut found = Vec::with_capacity(PROCESSES);
+    for _ in 0..PROCESSES {
+        let waypoint = Waypoint::start(binary, &resources::wide(port, protocol))?;
+        found.push(grown_by(attack, &waypoint)?);
+        drop(waypoint);
+        silent.forget();
+    }
+    found.sort_by(f64::total_cmp);
+    let mean = found.iter().sum::<f64>() / PROCESSES as f64;
+    Ok(Held { mean, least: found[0], most: found[PROCESSES - 1] })
+}
+
+fn grown_by(attack: &Attack, waypoint: &Waypoint) -> Result<f64> {
+    let first = all_at_once(FIRST, attack, waypoint)?;
+    let before = still(waypoint)?;
+    let more = all_at_once(CONNECTIONS, attack, waypoint)?;
+    let grown = still(waypoint)?.saturating_sub(before);
+    drop((first, more));
     Ok(grown as f64 / CONNECTIONS as f64)
+}
+
+/// Attacks with so many connections, and holds them.
+fn all_at_once(count: usize, attack: &Attack, waypoint: &Waypoint) -> Result<Vec<TcpStream>> {
+    let mut held = Vec::with_capacity(count);
+    for _ in 0..count {
+        let stream = TcpStream::connect(("127.0.0.1", waypoint.port()))?;
+        stream.set_write_timeout(Some(WRITE_MAX))?;
+        held.push(stream);
+    }
+    std::thread::scope(|scope| {
+        for stream in &mut held {
+            // A write that fails has met a bound: it was cut, or is read no longer.
+            scope.spawn(move || drop((attack.send)(stream)));
+        }
+    });
+    Ok(held)
+}
+
+/// The resident memory once it no longer changes.
+fn still(waypoint: &Waypoint) -> Result<u64> {
+    let mut last = waypoint.resident_kib()?;
+    for _ in 0..LOOKS {
+        std::thread::sleep(LOOK);
+        let now = waypoint.resident_kib()?;
+        if now.abs_diff(last) <= STILL_KIB {
+            return Ok(now);
+        }
+        last = now;
+    }
+    Ok(last)
 }
 
 fn full_lists(stream: &mut TcpStream) -> std::io::Result<()> {

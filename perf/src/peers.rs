@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::resources::ENDPOINTS;
+
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// How long a process may take to listen.
@@ -63,7 +65,7 @@ impl Drop for Process {
     }
 }
 
-/// An nginx with two workers, as an origin or as a proxy.
+/// An nginx with two workers, as an origin or as a proxy, on one port of all [`ENDPOINTS`].
 pub(crate) struct Nginx {
     process: Process,
     _dir: TempDir,
@@ -79,7 +81,12 @@ impl Nginx {
                          proxy_set_header Connection ''; }";
         let http = "upstream itself { server unix:{root}/itself; keepalive 128; } \
                     server { listen unix:{root}/itself; return 200 'ok'; }";
-        Self::start(locations, http)
+        Self::start(locations, http, "")
+    }
+
+    /// The same, spoken to in HTTP/2 with prior knowledge, but for `/upload`.
+    pub(crate) fn http2_origin() -> Result<Self> {
+        Self::start("location / { return 200 'ok'; } location /big { root {root}; }", "", "http2")
     }
 
     /// A plain reverse proxy with keep-alive upstream connections.
@@ -87,25 +94,27 @@ impl Nginx {
         let upstream = format!("upstream origin {{ server 127.0.0.1:{origin}; keepalive 128; }}");
         let location = "location / { proxy_pass http://origin; proxy_http_version 1.1; \
                         proxy_set_header Connection ''; proxy_set_header Host $host; }";
-        Self::start(location, &upstream)
+        Self::start(location, &upstream, "")
     }
 
-    fn start(location: &str, http: &str) -> Result<Self> {
+    fn start(location: &str, http: &str, protocol: &str) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let port = free_port()?;
         let root = dir.path().display();
         std::fs::write(dir.path().join("big"), vec![b'x'; BIG_BYTES])?;
         let [http, location] =
             [http, location].map(|text| text.replace("{root}", &root.to_string()));
+        let listen = |address| format!("listen {address}:{port} reuseport {protocol};");
+        let listen = ENDPOINTS.map(listen).concat();
         let config = format!(
             "worker_processes 2; daemon off; pid {root}/pid; error_log {root}/error.log;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 16384; }}
 http {{
-  access_log off; keepalive_requests 1000000000; client_body_temp_path {root}/body;
+  access_log off; open_file_cache max=16; keepalive_requests 1000000000; client_body_temp_path {root}/body;
   proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u;
   scgi_temp_path {root}/s;
   {http}
-  server {{ listen 127.0.0.1:{port} reuseport; {location} }}
+  server {{ {listen} {location} }}
 }}"
         );
         let file = dir.path().join("nginx.conf");

@@ -10,8 +10,27 @@ const RULES_OF_A_ROUTE: usize = 10;
 /// Hosts that the routes take turns with.
 const HOSTS: usize = 100;
 
+/// Addresses of this machine: of endpoints, where one is too few.
+pub(crate) const ENDPOINTS: [&str; 8] = [
+    "127.0.0.1",
+    "127.0.0.2",
+    "127.0.0.3",
+    "127.0.0.4",
+    "127.0.0.5",
+    "127.0.0.6",
+    "127.0.0.7",
+    "127.0.0.8",
+];
+
 /// A Gateway and the origin behind it, without a route between them.
 fn ends(origin: u16) -> String {
+    ends_at(&ENDPOINTS[..1], origin, "http")
+}
+
+/// The same with an endpoint for each address, spoken to in this `appProtocol`.
+fn ends_at(addresses: &[&str], port: u16, protocol: &str) -> String {
+    let endpoint = |address: &&str| format!("{{addresses: [{address}]}}");
+    let endpoints = addresses.iter().map(endpoint).collect::<Vec<_>>().join(", ");
     format!(
         "
 apiVersion: gateway.networking.k8s.io/v1
@@ -24,14 +43,14 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {{name: origin}}
-spec: {{ports: [{{name: http, port: 80, appProtocol: http}}]}}
+spec: {{ports: [{{name: http, port: 80, appProtocol: {protocol}}}]}}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {{name: origin-1, labels: {{kubernetes.io/service-name: origin}}}}
 addressType: IPv4
-ports: [{{name: http, port: {origin}}}]
-endpoints: [{{addresses: [127.0.0.1]}}]
+ports: [{{name: http, port: {port}}}]
+endpoints: [{endpoints}]
 "
     )
 }
@@ -55,6 +74,12 @@ spec:
 /// A Gateway that sends everything to the origin, without filters.
 pub(crate) fn plain(origin: u16) -> String {
     ends(origin) + &route("all", "", "{backendRefs: [{name: origin, port: 80}]}")
+}
+
+/// The same with all of [`ENDPOINTS`].
+pub(crate) fn wide(port: u16, protocol: &str) -> String {
+    ends_at(&ENDPOINTS, port, protocol)
+        + &route("all", "", "{backendRefs: [{name: origin, port: 80}]}")
 }
 
 /// So many rules, each for a host and a path of its own.
