@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 
 use crate::client::becomes;
-use crate::harness::{Waypoint, gateway_with, get, send_http1, service};
+use crate::harness::{Waypoint, gate, gateway_with, get, send_http1, service};
 use crate::origin::{Origin, Speaks};
 use crate::streams::{Client, request_with};
 
@@ -91,20 +91,7 @@ async fn a_backend_redirects_answers_preflights_or_is_guarded_for_its_share_alon
             {hostname: new.test, port: 80, path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}]},
           {name: plain, port: 80, filters: [{type: ExtensionRef, extensionRef:
             {group: waypoint.rs, kind: Filter, name: gate}}]}]}";
-    let gate = "
----
-apiVersion: waypoint.rs/v1alpha1
-kind: Filter
-metadata: {name: gate}
-spec:
-  targetRefs: []
-  module: {url: 'builtin://jwt-auth'}
-  config:
-    issuers:
-    - issuer: one
-      jwks: {keys: [{kty: OKP, crv: Ed25519, kid: a, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}
-";
-    let text = gateway_with(rule) + gate + &service("plain", "http", plain.address);
+    let text = gateway_with(rule) + &gate("[]") + &service("plain", "http", plain.address);
     let waypoint = Waypoint::start(&text).await;
     let client = Client::connect(waypoint.http(), Speaks::Http1).await;
     let mut answers: BTreeMap<u16, usize> = BTreeMap::new();

@@ -528,6 +528,26 @@ impl Kept {
     }
 }
 
+/// A `jwt-auth` that answers 401 to whoever has no token, under the name `gate`; `targets` is its
+/// `targetRefs`, in flow form.
+pub(crate) fn gate(targets: &str) -> String {
+    format!(
+        "
+---
+apiVersion: waypoint.rs/v1alpha1
+kind: Filter
+metadata: {{name: gate}}
+spec:
+  targetRefs: {targets}
+  module: {{url: 'builtin://jwt-auth'}}
+  config:
+    issuers:
+    - issuer: one
+      jwks: {{keys: [{{kty: OKP, crv: Ed25519, kid: a, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}}]}}
+"
+    )
+}
+
 /// `pii-redact` on the Gateway, under the name `redact`: e-mail addresses become `word`.
 pub(crate) fn redact_to(word: &str) -> String {
     let config = format!("  config: {{entities: [{{type: email, with: \"{word}\"}}]}}");

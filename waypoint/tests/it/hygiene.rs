@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::Value;
 
-use crate::harness::{Waypoint, filter, gateway_to, get, send_http1, service};
+use crate::harness::{Waypoint, gate, gateway_to, get, send_http1, service};
 use crate::origin::{Origin, Speaks};
 use crate::streams::{Client, exchange, request_with};
 
@@ -195,11 +195,9 @@ async fn a_request_for_the_server_as_a_whole_is_answered_by_the_proxy_itself() {
     assert_eq!(record["response_flags"], "-");
     assert!(origin.seen().is_empty(), "{:?}", origin.seen());
 
-    let issuer = "  config: {issuers: [{issuer: one, jwks: {keys: [{kty: OKP, crv: Ed25519, kid: a, \
-        x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}}]}";
     let guarded = gateway_to("origin")
         + &service("origin", "http", origin.address)
-        + &filter("gate", "builtin://jwt-auth", issuer);
+        + &gate("[{group: gateway.networking.k8s.io, kind: Gateway, name: web}]");
     assert_ne!(waypoint.reload(&guarded).await["result"], "refused");
     let bytes = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let answer = String::from_utf8(exchange(waypoint.http(), bytes).await).unwrap();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 
 use crate::client::becomes;
-use crate::harness::{Waypoint, gateway_with, get, post_json, send_http1, service};
+use crate::harness::{Waypoint, gate, gateway_with, get, post_json, send_http1, service};
 use crate::origin::{Origin, Speaks};
 use crate::streams::{Client, request_with};
 
@@ -64,19 +64,7 @@ async fn a_filter_of_the_route_sees_a_request_before_it_is_redirected() {
         ["{filters: [{type: ExtensionRef, extensionRef: {group: waypoint.rs, kind: Filter, \
                   name: gate}}, {type: RequestRedirect, requestRedirect: {scheme: https}}]}"
             .to_owned()];
-    let gate = "
----
-apiVersion: waypoint.rs/v1alpha1
-kind: Filter
-metadata: {name: gate}
-spec:
-  module: {url: 'builtin://jwt-auth'}
-  config:
-    issuers:
-    - issuer: one
-      jwks: {keys: [{kty: OKP, crv: Ed25519, kid: a, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}
-";
-    let waypoint = Waypoint::start(&(gateway_with(&rules.join(", ")) + gate)).await;
+    let waypoint = Waypoint::start(&(gateway_with(&rules.join(", ")) + &gate("[]"))).await;
 
     assert_eq!(get(waypoint.http(), "/").await.status(), 401);
 }
