@@ -32,13 +32,14 @@ const STREAMS: u32 = 100;
 /// Fields of each request that fills the list of fields: 95 of 153 bytes, counted as RFC 7541 4.1
 /// does, are 14.2 KiB; on the wire they are 95 bytes.
 const FIELDS: usize = 95;
-/// How long a write may wait for the waypoint to read.
-const WRITE_MAX: Duration = Duration::from_secs(1);
+/// How long a write may wait for the waypoint to read, and a tenth of what a read may wait for it.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -144,7 +145,7 @@ fn all_at_once(count: usize, attack: &Attack, waypoint: &Waypoint) -> Result<Vec
     let mut held = Vec::with_capacity(count);
     for _ in 0..count {
         let stream = TcpStream::connect(("127.0.0.1", waypoint.port()))?;
-        stream.set_write_timeout(Some(WRITE_MAX))?;
+        stream.set_write_timeout(Some(WAIT_MAX))?;
         held.push(stream);
     }
     std::thread::scope(|scope| {
@@ -198,12 +199,25 @@ fn uploads(stream: &mut TcpStream) -> std::io::Result<()> {
     for _ in 0..3 {
         frame(stream, DATA, 0, 1, &[0; 16 * 1024])?;
     }
-    stream.set_read_timeout(Some(Duration::from_millis(300)))?;
-    let _ = stream.read(&mut [0; 16 * 1024]);
+    wait_for_window(stream)?;
     for number in 1..13 {
         frame(stream, DATA, 0, 2 * number + 1, &[0; 16 * 1024])?;
     }
     Ok(())
+}
+
+/// Reads until the window of the whole connection has grown.
+fn wait_for_window(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(10 * WAIT_MAX))?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        std::io::copy(&mut stream.take(length.into()), &mut std::io::sink())?;
+        if (head[3], &head[5..]) == (WINDOW_UPDATE, &[0; 4]) {
+            return Ok(());
+        }
+    }
 }
 
 fn unread_answers(stream: &mut TcpStream) -> std::io::Result<()> {
