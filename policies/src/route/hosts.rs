@@ -23,16 +23,19 @@ impl<T> HostMap<T> {
     /// to the shortest, then the value for every host.
     pub(crate) fn walk<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a T> {
         let exact = self.exact.get(host);
-        let wildcards = suffixes(host).filter_map(|suffix| self.wildcard.get(suffix));
-        exact.into_iter().chain(wildcards).chain(&self.any)
+        exact.into_iter().chain(self.wildcards(host)).chain(&self.any)
     }
 
     /// The first value of [`Self::walk`].
     pub(crate) fn most_specific(&self, host: &str) -> Option<&T> {
-        self.exact
-            .get(host)
-            .or_else(|| suffixes(host).find_map(|suffix| self.wildcard.get(suffix)))
-            .or(self.any.as_ref())
+        self.exact.get(host).or_else(|| self.wildcards(host).next()).or(self.any.as_ref())
+    }
+
+    /// The values of wildcards, from the longest suffix to the shortest. Without any wildcard the
+    /// host is not taken apart.
+    fn wildcards<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a T> {
+        let host = if self.wildcard.is_empty() { "" } else { host };
+        suffixes(host).filter_map(|suffix| self.wildcard.get(suffix))
     }
 
     /// All values, in no particular order.
