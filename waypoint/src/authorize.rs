@@ -16,7 +16,8 @@ use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
 
 /// A request that may leave. Only this module makes one.
 pub struct Permitted {
-    request: Request<Body>,
+    /// In a box: it passes through several stages from here on, and moving it costs.
+    request: Box<Request<Body>>,
     interim: Option<Interim>,
 }
 
@@ -24,7 +25,7 @@ impl Permitted {
     /// A callout: made by a guest, not by a client. The host has checked that the filter's owner
     /// may call its target.
     pub fn callout(request: Request<Body>) -> Self {
-        Self { request, interim: None }
+        Self { request: Box::new(request), interim: None }
     }
 
     /// Heads of 1xx before the answer go to `interim`; without it they are dropped.
@@ -34,7 +35,7 @@ impl Permitted {
     }
 
     /// The request, to be sent, and where heads of 1xx go.
-    pub fn into_parts(self) -> (Request<Body>, Option<Interim>) {
+    pub fn into_parts(self) -> (Box<Request<Body>>, Option<Interim>) {
         (self.request, self.interim)
     }
 }
@@ -45,7 +46,7 @@ pub struct Checked(());
 impl Checked {
     /// The request as it leaves: with the edits of its rule, which no filter has to see.
     pub fn permit(self, parts: request::Parts, body: Body) -> Permitted {
-        Permitted { request: Request::from_parts(parts, body), interim: None }
+        Permitted { request: Box::new(Request::from_parts(parts, body)), interim: None }
     }
 }
 

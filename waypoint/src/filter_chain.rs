@@ -194,6 +194,16 @@ impl Chain {
         if wanted.is_empty() {
             return Ok(body);
         }
+        // In a box: a request without filters does not carry what theirs take.
+        Box::pin(self.pass_request(wanted, parts, body)).await
+    }
+
+    async fn pass_request(
+        &mut self,
+        wanted: Vec<&FilterSlot>,
+        parts: &mut request::Parts,
+        body: Body,
+    ) -> Result<Body, Interruption> {
         self.grpc = is_grpc(&parts.headers);
         let before = convert::request_head(parts);
         let ended = http_body::Body::is_end_stream(&body);
@@ -269,6 +279,14 @@ impl Chain {
         if self.attached.iter().all(asks_nothing) {
             return response;
         }
+        Box::pin(self.pass_response(response, record)).await
+    }
+
+    async fn pass_response(
+        &self,
+        response: http::Response<Body>,
+        record: &mut Record,
+    ) -> http::Response<Body> {
         let (mut parts, body) = response.into_parts();
         let before = convert::response_head(&parts);
         let ended = http_body::Body::is_end_stream(&body);

@@ -26,7 +26,7 @@ use crate::memory::MemoryBudget;
 use crate::mirror::{self, Mirrors, Target};
 use crate::route::{self, Basis, Destination, Onward};
 use crate::snapshot::{Current, ServedEntrance, Snapshot};
-use crate::upstream::{Cluster, Deadlines, UpstreamError, UpstreamPeer};
+use crate::upstream::{Cluster, Deadlines, UpstreamError};
 use crate::{grpc, response, trace};
 
 /// How long an endpoint may take to begin its answer where the route sets nothing; gRPC streams
@@ -72,7 +72,8 @@ impl codec::Journey for Journey {
         let (mut parts, body) = request.into_parts();
         identity::bind(&mut parts.headers, connection, &self.trusted);
         let ids = trace::bind(&mut parts.headers);
-        let mut record = Record::open(&self.records, connection, &parts, &ids);
+        // In a box: it is large, and goes from here to the end of the answer.
+        let mut record = Box::new(Record::open(&self.records, connection, &parts, &ids));
         let grpc = record.grpc;
         let body = record.count(body);
 
@@ -287,8 +288,8 @@ impl Walk<'_> {
         // Pinned here: it is large, and moving it costs.
         let sending = pin!(cluster.send(permitted, deadlines));
         let sent_or_retired = unless(self.chain.retired(), sending).await;
-        let answer = match sent_or_retired.ok_or(RequestError::Retired)? {
-            Ok(answer) => answer,
+        let (answer, peer) = match sent_or_retired.ok_or(RequestError::Retired)? {
+            Ok(answered) => answered,
             Err(UpstreamError::RequestBody(error)) => {
                 // A filter that ended the body has left its reason.
                 let reason = self.chain.take_interruption();
@@ -297,11 +298,9 @@ impl Walk<'_> {
             Err(error) => return Err(RequestError::Upstream(error).into()),
         };
         self.record.upstream_time = Some(sent.elapsed());
-        if let Some(peer) = answer.extensions().get::<UpstreamPeer>() {
-            self.record.upstream = Some(peer.address);
-            self.record.attempts = peer.attempts;
-            self.chain.facts().set_upstream(peer.address);
-        }
+        self.record.upstream = Some(peer.address);
+        self.record.attempts = peer.attempts;
+        self.chain.facts().set_upstream(peer.address);
         Ok(answer)
     }
 }
@@ -349,7 +348,12 @@ fn edited(
     answer
 }
 
-fn refuse(error: &RequestError, grpc: bool, mut record: Record, chain: Chain) -> Response<Body> {
+fn refuse(
+    error: &RequestError,
+    grpc: bool,
+    mut record: Box<Record>,
+    chain: Chain,
+) -> Response<Body> {
     let outcome = error.outcome();
     record.failed(&outcome);
     finish(response::of_error(error, grpc), record, chain, response::Answerer::Waypoint)
@@ -357,7 +361,7 @@ fn refuse(error: &RequestError, grpc: bool, mut record: Record, chain: Chain) ->
 
 fn finish(
     answer: Response<Body>,
-    mut record: Record,
+    mut record: Box<Record>,
     chain: Chain,
     answerer: response::Answerer,
 ) -> Response<Body> {

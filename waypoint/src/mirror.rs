@@ -126,7 +126,8 @@ fn head_of(parts: &request::Parts) -> request::Parts {
 }
 
 async fn exchange(cluster: &Cluster, permitted: Permitted) -> Result<(), UpstreamError> {
-    let mut answer = cluster.send(permitted, Deadlines::default()).await?.into_body();
+    let (answer, _) = cluster.send(permitted, Deadlines::default()).await?;
+    let mut answer = answer.into_body();
     let mut read = 0;
     while let Some(Ok(frame)) = answer.frame().await {
         read += frame.data_ref().map_or(0, Bytes::len);

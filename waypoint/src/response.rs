@@ -176,7 +176,7 @@ pub enum Answerer {
 /// An upgraded connection leaves the filters behind: their contexts end here.
 pub fn recorded(
     response: Response<Body>,
-    record: Record,
+    record: Box<Record>,
     mut chain: Chain,
     answerer: Answerer,
 ) -> Response<Body> {
@@ -191,7 +191,7 @@ pub fn recorded(
 /// A response body that carries its request's record and filter contexts to its end.
 struct RecordedBody {
     body: Body,
-    record: Record,
+    record: Box<Record>,
     answerer: Answerer,
     /// The body has ended with a gRPC status of ours.
     failed: bool,

@@ -140,7 +140,7 @@ impl Default for Deadlines {
     }
 }
 
-/// Response extension: who answered, and at which attempt.
+/// Who answered, and at which attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamPeer {
     pub address: SocketAddr,
@@ -227,10 +227,10 @@ impl Cluster {
         groups.map(|group| group.iter().map(|endpoint| endpoint.address).collect()).collect()
     }
 
-    /// Sends the request to the better of two endpoints and returns its response.
+    /// Sends the request to the better of two endpoints and returns its response, and whose it is.
     ///
     /// The request's URI has an authority and a path. Hop-by-hop headers of the response are gone;
-    /// it carries [`UpstreamPeer`] and, after a WebSocket upgrade, a `Tunnel`.
+    /// after a WebSocket upgrade it carries a `Tunnel`.
     ///
     /// # Errors
     ///
@@ -243,7 +243,7 @@ impl Cluster {
         &self,
         permitted: Permitted,
         deadlines: Deadlines,
-    ) -> Result<Response<Body>, UpstreamError> {
+    ) -> Result<(Response<Body>, UpstreamPeer), UpstreamError> {
         if let Security::Refused(reason) = &self.security {
             return Err(UpstreamError::TlsRefused { reason: Arc::clone(reason) });
         }

@@ -115,7 +115,7 @@ impl Host for FilterHost {
 
 /// Sends a callout and reads its whole answer; `None` when it failed on the way.
 async fn exchange(cluster: Cluster, request: Permitted) -> Option<HttpCallAnswer> {
-    let response = cluster.send(request, Deadlines::default()).await.ok()?;
+    let (response, _) = cluster.send(request, Deadlines::default()).await.ok()?;
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.ok()?;
     let trailers = body.trailers().map(convert::trailers).unwrap_or_default();

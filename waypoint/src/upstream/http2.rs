@@ -102,7 +102,7 @@ pub(super) async fn attempt(
                 None => Some(Body::empty()),
                 Some(upload) => upload.into_body(),
             };
-            *outgoing = body.map(|body| http::Request::from_parts(head, body));
+            *outgoing = body.map(|body| Box::new(http::Request::from_parts(head, body)));
             let again = if outgoing.is_some() { failure.again } else { Again::No };
             Err(Failure { again, ..failure })
         }

@@ -49,7 +49,7 @@ impl Plan {
 
 /// The request of all attempts: an attempt takes it when it sends it, and puts it back when it may
 /// be sent again. It stays in one place, for moving a request from future to future costs.
-pub(super) type Outgoing = Option<Request<Body>>;
+pub(super) type Outgoing = Option<Box<Request<Body>>>;
 
 /// An attempt without a response head.
 pub(super) struct Failure {
@@ -73,10 +73,10 @@ pub(super) enum Again {
 /// See [`Cluster::send`].
 pub(super) async fn send(
     cluster: &Cluster,
-    mut request: Request<Body>,
+    mut request: Box<Request<Body>>,
     interim: Option<Interim>,
     deadlines: Deadlines,
-) -> Result<Response<Body>, UpstreamError> {
+) -> Result<(Response<Body>, UpstreamPeer), UpstreamError> {
     let upgrade = head::prepare(&mut request, cluster.protocol, cluster.is_secure())?;
     let repeatable = is_safe(request.method()) && request.body().is_end_stream();
     let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false, interim };
@@ -97,11 +97,10 @@ pub(super) async fn send(
         let failure = match answer {
             None => return Err(UpstreamError::ResponseTimeout),
             Some(Err(failure)) => failure,
-            Some(Ok(mut response)) => {
+            Some(Ok(response)) => {
                 let attempts = u32::try_from(tried.len()).unwrap_or(u32::MAX).saturating_add(1);
                 let address = endpoint.address;
-                response.extensions_mut().insert(UpstreamPeer { address, attempts });
-                return Ok(response);
+                return Ok((response, UpstreamPeer { address, attempts }));
             }
         };
         tried.push(endpoint.address);
@@ -134,12 +133,13 @@ async fn attempt(
     let outstanding = Outstanding::begin(endpoint);
     match endpoint.connections {
         Connections::Http1(_) => http1::attempt(outstanding, outgoing, plan).await,
-        Connections::Http2(_) => http2::attempt(outstanding, outgoing, plan).await,
+        // In a box: what it takes is not carried by requests to HTTP/1 endpoints.
+        Connections::Http2(_) => Box::pin(http2::attempt(outstanding, outgoing, plan)).await,
     }
 }
 
 /// Takes the request to send it.
-pub(super) fn take(outgoing: &mut Outgoing) -> Request<Body> {
+pub(super) fn take(outgoing: &mut Outgoing) -> Box<Request<Body>> {
     outgoing.take().expect("a request is put back before it is tried again")
 }
 

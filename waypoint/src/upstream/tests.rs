@@ -26,7 +26,9 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use tokio::sync::mpsc;
 
-use super::{Cluster, Deadlines, Protocol, Security, UpstreamError, UpstreamLimits, Upstreams};
+use super::{
+    Cluster, Deadlines, Protocol, Security, UpstreamError, UpstreamLimits, UpstreamPeer, Upstreams,
+};
 use crate::authorize::Permitted;
 use crate::codec::body::{Body, BodyError};
 use crate::drain::{Drain, Tasks};
@@ -73,9 +75,8 @@ impl Bench {
         let (sender, receiver) = mpsc::channel(1);
         let cluster = cluster.clone();
         self.tasks.spawn(async move {
-            let _ = sender
-                .send(cluster.send(Permitted::callout(request), Deadlines::default()).await)
-                .await;
+            let answered = cluster.send(Permitted::callout(request), Deadlines::default()).await;
+            let _ = sender.send(answered.map(with_peer)).await;
         });
         Pending(receiver)
     }
@@ -117,7 +118,14 @@ fn request(method: Method, path: &str, body: Body) -> Request<Body> {
 }
 
 async fn send(cluster: &Cluster, request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
-    within(cluster.send(Permitted::callout(request), Deadlines::default())).await
+    let answered = within(cluster.send(Permitted::callout(request), Deadlines::default())).await;
+    answered.map(with_peer)
+}
+
+/// The response with who answered as its extension.
+fn with_peer((mut response, peer): (Response<Body>, UpstreamPeer)) -> Response<Body> {
+    response.extensions_mut().insert(peer);
+    response
 }
 
 /// Sends and reads all; the status and the body's text.

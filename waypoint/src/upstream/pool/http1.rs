@@ -79,7 +79,8 @@ impl Lease {
             };
             match grant {
                 Grant::Connect(slot) => {
-                    let wire = Box::new(Wire::new(connect(endpoint).await?));
+                    // In a box: rare, and large for the handshake that it may hold.
+                    let wire = Box::new(Wire::new(Box::pin(connect(endpoint)).await?));
                     return Ok(Self { wire, reused: false, slot });
                 }
                 Grant::Reuse(mut lease) => {

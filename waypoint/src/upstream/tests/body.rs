@@ -148,7 +148,7 @@ async fn a_silent_body_ends_after_its_idle_time_and_at_the_deadline() {
         let bench = Bench::new(UpstreamLimits::default());
         let origin = Origin::answering(&bench, answer).await;
         let cluster = bench.http1(&[origin.address]);
-        let response = within(cluster.send(Permitted::callout(get("/")), deadlines))
+        let (response, _) = within(cluster.send(Permitted::callout(get("/")), deadlines))
             .await
             .expect("a response");
         assert_eq!(response.status(), StatusCode::OK);
@@ -176,6 +176,7 @@ async fn a_slow_reader_is_not_taken_for_a_silent_origin() {
     let mut body = within(cluster.send(Permitted::callout(get("/")), deadlines))
         .await
         .expect("a head")
+        .0
         .into_body();
     within(body.frame()).await.expect("a frame").expect("data");
     tokio::time::sleep(Duration::from_millis(100)).await; // The reader takes its time.

@@ -20,7 +20,7 @@ async fn load(bench: &Bench, cluster: &Cluster, method: &Method) {
             for _ in 0..REQUESTS {
                 let request = request(method.clone(), "/", Body::empty());
                 match cluster.send(Permitted::callout(request), Deadlines::default()).await {
-                    Ok(answer) => {
+                    Ok((answer, _)) => {
                         assert_eq!(text(answer.into_body()).await.expect("a whole body"), "hello");
                         answered += 1;
                     }

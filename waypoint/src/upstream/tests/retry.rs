@@ -187,6 +187,7 @@ async fn an_endpoint_that_never_answers_is_given_up_at_the_deadline() {
         };
         let error = within(cluster.send(Permitted::callout(get("/")), deadlines))
             .await
+            .map(drop)
             .expect_err("no response");
         assert!(matches!(error, UpstreamError::ResponseTimeout), "{error:?}");
         within(closed.recv()).await.expect("the connection was closed");
