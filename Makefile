@@ -3,11 +3,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PACKAGES := build-essential cmake curl iproute2
+# clang and libbpf-dev build the programs of waypoint/redirect for the kernel.
+PACKAGES := build-essential clang cmake curl iproute2 libbpf-dev
 # One profile for run, test and clippy: wasmtime costs minutes of CPU per profile.
 CARGO := cargo
 # Tested apart: the filters' own dependencies would give wasmtime's other features, and build it twice.
-TESTED := -p waypoint -p waypoint-abi -p waypoint-filters -p waypoint-policies -p waypoint-sdk
+TESTED := -p waypoint -p waypoint-abi -p waypoint-filters -p waypoint-policies -p waypoint-redirect -p waypoint-sdk
 FILTERS := -p waypoint-filter-jwt-auth -p waypoint-filter-payload-router -p waypoint-filter-pii-redact
 
 .PHONY: help run test test-faults test-suites fuzz lint perf setup

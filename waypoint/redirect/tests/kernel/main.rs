@@ -1,0 +1,10 @@
+//! The redirection on the real kernel, as root. Each test has a cgroup, a bpffs and a folder of
+//! pins of its own and takes them away again; clients are processes of their own, for a socket
+//! belongs to the cgroup that its process was in.
+//!
+//! `WAYPOINT_TEST_SKIP=redirect` passes over them where the kernel lacks what they need.
+
+mod agent;
+mod connects;
+mod place;
+mod process;
