@@ -2,12 +2,12 @@
 //! pinned, so that they outlive the agent and the next one takes them over.
 
 mod apply;
-mod layout;
-mod links;
-mod maps;
-mod place;
+pub(crate) mod layout;
+pub(crate) mod links;
+pub(crate) mod maps;
+pub(crate) mod place;
 mod plan;
-mod sys;
+pub(crate) mod sys;
 
 use std::fmt;
 use std::fs::File;
@@ -25,9 +25,11 @@ pub use place::{cgroup_id, default_cgroup};
 pub use plan::TableError;
 
 use crate::table::{ENTRIES_MAX, EXEMPT_MAX, REFUSALS_MAX};
-use links::{Attachment, HOOKS};
-use maps::Maps;
-use place::Lock;
+
+use links::Attachment;
+pub(crate) use links::{HOOKS, Hook};
+pub(crate) use maps::Maps;
+pub(crate) use place::{Lock, cgroup_path, holder, remove_bpffs};
 
 /// Where the agent pins what it loads, if it is not told otherwise.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/waypoint";

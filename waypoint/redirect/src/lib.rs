@@ -4,12 +4,22 @@
 //! [`Table`] says what is to happen, [`Redirect`] puts it into the kernel. What was applied stays
 //! in force without the process that did it.
 
+mod detach;
+mod doctor;
 mod kernel;
+mod privileges;
+mod state;
 mod table;
 
+pub use detach::{DetachError, Detached, detach};
+pub use doctor::{Finding, doctor};
 pub use kernel::{
     Applied, ApplyError, Bounds, DEFAULT_PINS, Done, OpenError, Options, Redirect, Repaired,
     TableError, cgroup_id, default_cgroup,
+};
+pub use privileges::{PrivilegesError, drop_privileges, drop_privileges_of_thread};
+pub use state::{
+    Counters, EntryState, ExemptState, HookState, LinkState, State, StateError, TargetState, Totals,
 };
 pub use table::{
     ENTRIES_MAX, EXEMPT_MAX, Entry, Exempt, Mark, REFUSALS_MAX, SERVICE_MAX, TARGETS_MAX, Table,

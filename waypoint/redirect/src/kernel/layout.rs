@@ -24,17 +24,8 @@ pub(crate) const SETTINGS_CGROUPS: u32 = 4;
 pub(crate) const SETTINGS_REFUSALS: u32 = 8;
 pub(crate) const SETTINGS_UDP: u32 = 16;
 
-/// `enum total`.
-pub(crate) const TOTALS: [&str; 8] = [
-    "missed",
-    "redirected",
-    "direct",
-    "exempt",
-    "refused",
-    "refused_table_full",
-    "refused_udp",
-    "unremembered",
-];
+/// Of `enum total`.
+pub(crate) const TOTALS: usize = 8;
 
 pub(crate) type Key = [u8; KEY];
 pub(crate) type Value = [u8; ENTRY];

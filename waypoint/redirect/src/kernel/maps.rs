@@ -34,7 +34,7 @@ pub(crate) fn shapes(bounds: &Bounds) -> [Shape; 8] {
         flags: NO_PREALLOC,
     };
     let array = |name, kind, value, entries| Shape { name, kind, key: 4, value, entries, flags: 0 };
-    let totals = u32::try_from(TOTALS.len()).expect("a handful");
+    let totals = u32::try_from(TOTALS).expect("a handful");
     [
         array("wp_live", MapType::Array, 4, 1),
         array("wp_settings", MapType::Array, SETTINGS, 2),
@@ -114,13 +114,13 @@ impl Maps {
         Ok(u8::from(self.live.get(&0, 0)? & 1 == 1))
     }
 
-    /// What was counted, in the order of [`TOTALS`].
-    pub(crate) fn totals(&self) -> Result<Vec<u64>, MapError> {
-        let sum = |index: usize| {
-            let index = u32::try_from(index).expect("a handful");
+    /// What was counted, in the order of `enum total`.
+    pub(crate) fn totals(&self) -> Result<[u64; TOTALS], MapError> {
+        let mut totals = [0; TOTALS];
+        for (index, total) in (0..).zip(&mut totals) {
             let values = self.totals.get(&index, 0)?;
-            Ok(values.iter().fold(0u64, |sum, value| sum.wrapping_add(*value)))
-        };
-        (0..TOTALS.len()).map(sum).collect()
+            *total = values.iter().fold(0, |sum, value| value.wrapping_add(sum));
+        }
+        Ok(totals)
     }
 }

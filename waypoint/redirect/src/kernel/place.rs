@@ -10,6 +10,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 /// The source in /proc/mounts of a bpffs that we mounted.
 const OURS: &str = "waypoint";
+/// Cgroups that are looked at for one question; a node with as many pods as it may has a few thousand.
+const CGROUPS_MAX: usize = 20_000;
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
@@ -75,6 +77,29 @@ pub fn cgroup_id(folder: &Path) -> io::Result<u64> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a folder of cgroup2"));
     }
     Ok(fs::metadata(folder)?.ino())
+}
+
+/// Where a cgroup is, looking at no more than [`CGROUPS_MAX`] folders.
+pub(crate) fn cgroup_path(id: u64) -> Option<PathBuf> {
+    let root = default_cgroup().ok()?;
+    let found = |path: &Path| fs::metadata(path).is_ok_and(|folder| folder.ino() == id);
+    cgroups(&root).into_iter().find(|path| found(path))
+}
+
+/// A cgroup and those below it, each after its parent, at most [`CGROUPS_MAX`].
+pub(crate) fn cgroups(root: &Path) -> Vec<PathBuf> {
+    let mut all = vec![root.to_owned()];
+    let mut next = 0;
+    while next < all.len() && all.len() < CGROUPS_MAX {
+        // One that goes meanwhile has none below it.
+        for entry in fs::read_dir(&all[next]).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                all.push(entry.path());
+            }
+        }
+        next += 1;
+    }
+    all
 }
 
 fn is_kind(path: &Path, magic: u64) -> io::Result<bool> {

@@ -25,8 +25,9 @@ const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 /// `BPF_F_QUERY_EFFECTIVE`: programs of the ancestors too, in the order in which they run.
 const QUERY_EFFECTIVE: u32 = 1;
-/// Programs on one hook of one cgroup; the kernel allows 64.
-const PROGRAMS_MAX: usize = 64;
+/// Programs on one hook that are asked for: the kernel allows 64 a cgroup, and all of the
+/// ancestors count; with more it refuses to answer.
+const PROGRAMS_MAX: usize = 1024;
 
 /// What this kernel says of a link on a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,8 +235,7 @@ struct Query {
 /// The ids of the programs on a hook of this cgroup. `effective`: those of its ancestors too, in
 /// the order in which they run.
 pub(crate) fn attached(cgroup: &impl AsFd, hook: u32, effective: bool) -> io::Result<Vec<u32>> {
-    // Effective programs are those of each level; no machine has more levels than fit here.
-    let mut ids = vec![0u32; PROGRAMS_MAX * 16];
+    let mut ids = vec![0u32; PROGRAMS_MAX];
     let mut attributes = Query {
         cgroup: number(cgroup),
         hook,
