@@ -6,5 +6,6 @@
 
 mod agent;
 mod connects;
+mod exempt;
 mod place;
 mod process;
