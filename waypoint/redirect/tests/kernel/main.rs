@@ -6,6 +6,10 @@
 
 mod agent;
 mod connects;
+mod doctor;
 mod exempt;
+mod life;
+mod objects;
 mod place;
 mod process;
+mod tables;
