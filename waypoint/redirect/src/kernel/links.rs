@@ -93,7 +93,11 @@ impl Attachment {
         let info = sys::link_info(&link)?;
         if info.cgroup != id || info.hook != self.hook.number {
             // Another cgroup: the new link is there before the old one goes.
-            let beside = self.pin.with_extension("new");
+            let beside = self.pin.with_file_name(format!("{}-new", self.hook.name));
+            match fs::remove_file(&beside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {} // an agent was killed at this very place
+            }
             self.attach(cgroup, &beside)?;
             fs::rename(&beside, &self.pin)?;
             sys::detach(&link)?;

@@ -136,8 +136,14 @@ pub(crate) fn remove_bpffs(pins: &Path) -> io::Result<bool> {
         return Ok(false);
     };
     let ours = |mount: &Mount| mount.kind == "bpf" && mount.source == OURS && mount.at == at;
-    if !mounts()?.iter().any(ours) || fs::read_dir(at)?.next().is_some() {
+    if !mounts()?.iter().any(ours) {
         return Ok(false);
+    }
+    for entry in fs::read_dir(at)? {
+        // Names with dots are the kernel's own: maps.debug, progs.debug.
+        if !entry?.file_name().as_encoded_bytes().contains(&b'.') {
+            return Ok(false);
+        }
     }
     rustix::mount::unmount(at, UnmountFlags::NOFOLLOW)?;
     Ok(true)

@@ -34,6 +34,15 @@ fn wait_for_connects(place: &Place, more: u64) {
     }
 }
 
+/// Takes away a pin, and waits until the kernel has taken away the link.
+fn remove_link(place: &Place, name: &str) {
+    let hooks = State::read(&place.pins).unwrap().hooks;
+    let hook = hooks.into_iter().find(|hook| hook.hook == name);
+    let link = hook.unwrap().link.unwrap();
+    fs::remove_file(place.pin("links").join(name)).unwrap();
+    objects::wait_until_gone(|| objects::link_is_there(link.id), "link");
+}
+
 fn only_waypoint(answer: &str) {
     let (name, count) = answer.split_once('=').unwrap();
     assert_eq!(name, "waypoint", "{answer}");
@@ -76,8 +85,9 @@ fn another_version_of_the_programs_replaces_them_under_connects_that_run() {
     place.open().apply(&table).unwrap();
     for round in 0..5 {
         // The links of an older build: the same source, other machine code.
-        fs::remove_dir_all(place.pin("links")).unwrap();
-        fs::create_dir(place.pin("links")).unwrap();
+        for hook in State::read(&place.pins).unwrap().hooks {
+            remove_link(&place, hook.hook);
+        }
         objects::attach_other_build(&place);
         assert_eq!(client.connect(service).0, "waypoint");
         let before = State::read(&place.pins).unwrap().hooks;
@@ -194,7 +204,7 @@ fn drift_is_found_and_repaired() {
     redirect.apply(&table).unwrap();
     assert_eq!(redirect.drift(&table).unwrap(), [""; 0]);
 
-    fs::remove_file(place.pin("links/connect4")).unwrap();
+    remove_link(&place, "connect4");
     fs::remove_file(place.pin("maps/wp_totals")).unwrap();
     objects::empty_entries(&place);
     objects::swap_settings(&place);
@@ -236,7 +246,7 @@ fn an_agent_without_its_privileges_still_applies_finds_and_repairs() {
     assert_eq!(agent.ask("agent drop"), kept);
     assert_eq!(agent.ask(format!("agent apply {service} {waypoint}")), "1");
     assert_eq!(client.connect(service).0, "waypoint");
-    fs::remove_file(place.pin("links/connect4")).unwrap();
+    remove_link(&place, "connect4");
     assert_eq!(client.connect(service).0, "direct");
     let answer = agent.ask(format!("agent drift {service} {waypoint}"));
     assert_eq!(answer, "the link of connect4 is gone");

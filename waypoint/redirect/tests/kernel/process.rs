@@ -188,6 +188,7 @@ impl State {
             }
         }
         let sums: Vec<_> = sums.iter().map(|(name, n)| format!("{name}={n}")).collect();
+        self.stop.store(false, Ordering::Relaxed);
         sums.join(" ")
     }
 }
