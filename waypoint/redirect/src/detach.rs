@@ -59,14 +59,8 @@ pub fn detach(pins: &Path) -> Result<Detached, DetachError> {
                 pid: kernel::holder(pins).unwrap_or_default(),
             });
         };
-        let layouts = folders(pins).map_err(failed(pins))?;
-        for layout in &layouts {
-            detached.links += remove_pins(&layout.join("links"), true)?;
-        }
-        for layout in &layouts {
-            detached.maps += remove_pins(&layout.join("maps"), false)?;
-            fs::remove_dir(layout).map_err(failed(layout))?;
-        }
+        let layouts = layouts(pins).map_err(failed(pins))?;
+        remove_layouts(&layouts, &mut detached)?;
         fs::remove_dir(pins).map_err(failed(pins))?;
         drop(lock);
     }
@@ -74,7 +68,29 @@ pub fn detach(pins: &Path) -> Result<Detached, DetachError> {
     Ok(detached)
 }
 
-fn folders(pins: &Path) -> io::Result<Vec<PathBuf>> {
+/// Takes away what agents with other layouts have left, now that this one's table is in force.
+pub(crate) fn other_layouts(pins: &Path, own: &Path) -> Result<(), DetachError> {
+    let found =
+        layouts(pins).map_err(|source| DetachError::File { path: pins.to_owned(), source })?;
+    let others: Vec<_> = found.into_iter().filter(|layout| layout != own).collect();
+    remove_layouts(&others, &mut Detached::default())
+}
+
+/// Links first: nothing decides by maps that are going.
+fn remove_layouts(layouts: &[PathBuf], detached: &mut Detached) -> Result<(), DetachError> {
+    for layout in layouts {
+        detached.links += remove_pins(&layout.join("links"), true)?;
+    }
+    for layout in layouts {
+        detached.maps += remove_pins(&layout.join("maps"), false)?;
+        fs::remove_dir(layout)
+            .map_err(|source| DetachError::File { path: layout.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// The folders of pins, one for each layout that an agent has had here.
+pub(crate) fn layouts(pins: &Path) -> io::Result<Vec<PathBuf>> {
     let of_ours = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default();
         name.as_encoded_bytes().starts_with(b"layout-")

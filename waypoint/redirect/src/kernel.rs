@@ -2,6 +2,7 @@
 //! pinned, so that they outlive the agent and the next one takes them over.
 
 mod apply;
+mod contents;
 pub(crate) mod layout;
 pub(crate) mod links;
 pub(crate) mod maps;
@@ -24,6 +25,7 @@ pub use links::Done;
 pub use place::{cgroup_id, default_cgroup};
 pub use plan::TableError;
 
+use crate::detach;
 use crate::table::{ENTRIES_MAX, EXEMPT_MAX, REFUSALS_MAX};
 
 use links::Attachment;
@@ -157,8 +159,13 @@ pub struct Redirect {
     netns: u64,
     barrier: sys::Barrier,
     maps: Maps,
+    root: PathBuf,
+    folders: Folders,
     pins: Vec<Pin>,
     hooks: Vec<Attachment>,
+    /// The hooks are attached once a table is in force: programs of an earlier agent are there,
+    /// and ours have new, empty maps.
+    waiting: bool,
     opened: Vec<(&'static str, Done)>,
 }
 
@@ -196,7 +203,7 @@ impl Redirect {
         let lock = prepare(&options.pins)?;
         let folders = Folders::of(&options.pins);
         folders.make()?;
-        check_layouts(&folders.maps, &bounds)?;
+        let found = check_layouts(&folders.maps, &bounds)?;
         let mut object = maps::load(Some(&folders.maps), &bounds)?;
         let mut hooks = Vec::new();
         for hook in HOOKS {
@@ -213,13 +220,21 @@ impl Redirect {
             maps: Maps::open(&folders.maps)?,
             pins: pins(&folders.maps, &bounds)?,
             hooks,
+            waiting: !found && others_attached(&options.pins),
+            root: options.pins.clone(),
+            folders,
             opened: Vec::new(),
         };
-        redirect.opened = redirect.attach()?;
+        // An agent that was killed may have left a table that programs still look at.
+        redirect.barrier.wait().map_err(call("a map of maps"))?;
+        if !redirect.waiting {
+            redirect.opened = redirect.attach()?;
+        }
         Ok(redirect)
     }
 
-    /// What `open` did to each hook.
+    /// What was done to each hook; nothing yet if an earlier agent's maps could not be taken over:
+    /// then its programs decide until the first table is in force.
     #[must_use]
     pub fn opened(&self) -> &[(&'static str, Done)] {
         &self.opened
@@ -242,7 +257,7 @@ impl Redirect {
 /// other maps.
 #[derive(Debug)]
 pub(crate) struct Folders {
-    layout: PathBuf,
+    pub(crate) layout: PathBuf,
     pub(crate) maps: PathBuf,
     pub(crate) links: PathBuf,
 }
@@ -274,17 +289,20 @@ fn prepare(pins: &Path) -> Result<Lock, OpenError> {
     Err(OpenError::Held { path: pins.to_owned(), pid: place::holder(pins).unwrap_or_default() })
 }
 
-fn check_layouts(folder: &Path, bounds: &Bounds) -> Result<(), OpenError> {
+/// Whether all maps are there, as this agent makes them.
+fn check_layouts(folder: &Path, bounds: &Bounds) -> Result<bool, OpenError> {
+    let mut all = true;
     for shape in maps::shapes(bounds) {
         let path = folder.join(shape.name);
         if !path.exists() {
+            all = false;
             continue;
         }
         if let Some(difference) = maps::difference(&shape, &path)? {
             return Err(OpenError::Layout { path, difference });
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 fn pins(folder: &Path, bounds: &Bounds) -> Result<Vec<Pin>, OpenError> {
@@ -296,4 +314,11 @@ fn pins(folder: &Path, bounds: &Bounds) -> Result<Vec<Pin>, OpenError> {
         Ok(Pin { path, map, id })
     };
     maps::shapes(bounds).into_iter().map(pin).collect()
+}
+
+/// Whether an agent, of whatever layout, has left links.
+fn others_attached(pins: &Path) -> bool {
+    let links = |layout: PathBuf| std::fs::read_dir(layout.join("links")).ok();
+    let layouts = detach::layouts(pins).unwrap_or_default();
+    layouts.into_iter().filter_map(links).any(|mut links| links.next().is_some())
 }

@@ -1,14 +1,13 @@
 //! A table into the kernel: the whole new one beside the old, then one write that says which holds.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use aya::maps::{MapError, MapInfo, PerCpuValues};
+use aya::maps::{MapError, MapInfo};
 
-use super::layout::{self, Key, SERVICE, Settings, Value, address, epoch, exempt, exempt_key};
-use super::maps::Maps;
+use super::contents::at;
 use super::plan::Plan;
 use super::{DRIFT_LINES, Done, OpenError, Redirect, TableError, sys};
+use crate::detach;
 use crate::table::Table;
 
 /// What [`Redirect::apply`] did.
@@ -42,9 +41,9 @@ pub enum ApplyError {
         /// What the kernel said.
         source: MapError,
     },
-    /// The new table is in force, but the old one could not be taken away yet.
-    #[error("the new table is in force, but the kernel refused to wait for its programs: {0}")]
-    Barrier(io::Error),
+    /// The new table is in force; the next one that is applied takes away what is left.
+    #[error("the new table is in force, but the old one could not be taken away: {0}")]
+    Retire(io::Error),
     /// A link or pin could not be made again.
     #[error(transparent)]
     Attach(#[from] OpenError),
@@ -59,16 +58,6 @@ pub struct Repaired {
     pub pins: usize,
     /// The table that was applied again.
     pub applied: Applied,
-}
-
-fn at(map: &'static str) -> impl Fn(MapError) -> ApplyError {
-    move |source| ApplyError::Map { map, source }
-}
-
-fn with_epoch(key: &Key, epoch: u8) -> Key {
-    let mut key = *key;
-    key[18] = epoch;
-    key
 }
 
 impl Redirect {
@@ -89,10 +78,8 @@ impl Redirect {
         self.maps.add_counters(&plan).map_err(at("wp_services"))?;
         let live = u32::from(new);
         self.maps.live.set(0, live, 0).map_err(at("wp_live"))?;
-        self.barrier.wait().map_err(ApplyError::Barrier)?;
-        self.maps.clear(old)?;
-        self.maps.remove_counters(&plan).map_err(at("wp_services"))?;
-        let uncounted = self.maps.add_counters(&plan).map_err(at("wp_services"))?;
+        let uncounted = self.retire(old, &plan).map_err(ApplyError::Retire)?;
+        self.attach_waiting()?;
         Ok(Applied {
             entries: plan.entries.len(),
             refused_table_full: plan.refusals.len(),
@@ -100,6 +87,28 @@ impl Redirect {
             names_cut: plan.names_cut,
             uncounted,
         })
+    }
+
+    /// Takes away the old table once no program looks at it any more; tells how many services have
+    /// no counters.
+    fn retire(&mut self, old: u8, plan: &Plan) -> io::Result<usize> {
+        self.barrier.wait()?;
+        self.maps.clear(old).map_err(io::Error::other)?;
+        self.maps.remove_counters(plan).map_err(io::Error::other)?;
+        self.maps.add_counters(plan).map_err(io::Error::other)
+    }
+
+    /// What `open` left to do until a table is in force: its maps are new, and until now programs
+    /// of an earlier agent have decided by theirs.
+    fn attach_waiting(&mut self) -> Result<(), ApplyError> {
+        if !self.waiting {
+            return Ok(());
+        }
+        self.opened = self.attach()?;
+        detach::other_layouts(&self.root, &self.folders.layout)
+            .map_err(|error| ApplyError::Retire(io::Error::other(error)))?;
+        self.waiting = false;
+        Ok(())
     }
 
     /// What in the kernel is not as this agent and this table want it, in words.
@@ -149,128 +158,8 @@ impl Redirect {
                 .map_err(|source| OpenError::Pins { path: pin.path.clone(), source })?;
             pins += 1;
         }
-        let hooks = self.attach()?;
         let applied = self.apply(table)?;
+        let hooks = self.attach()?;
         Ok(Repaired { hooks, pins, applied })
     }
-}
-
-impl Maps {
-    fn write(&mut self, plan: &Plan, epoch: u8) -> Result<(), ApplyError> {
-        for (key, value) in &plan.entries {
-            let key = with_epoch(key, epoch);
-            self.entries.insert(key, value, 0).map_err(at("wp_entries"))?;
-        }
-        for key in &plan.refusals {
-            let key = with_epoch(key, epoch);
-            self.refusals.insert(key, 1, 0).map_err(at("wp_refusals"))?;
-        }
-        for cgroup in &plan.exempt {
-            let key = exempt_key(*cgroup, epoch);
-            self.exempt.insert(key, 1, 0).map_err(at("wp_exempt"))?;
-        }
-        let settings = plan.settings.bytes();
-        self.settings.set(u32::from(epoch), settings, 0).map_err(at("wp_settings"))
-    }
-
-    /// Takes away what an epoch has that is not in force.
-    fn clear(&mut self, gone: u8) -> Result<(), ApplyError> {
-        let of = |key: &Key| epoch(key) == gone;
-        let entries: Vec<Key> = collect(self.entries.keys(), of).map_err(at("wp_entries"))?;
-        for key in &entries {
-            self.entries.remove(key).map_err(at("wp_entries"))?;
-        }
-        let refusals: Vec<Key> = collect(self.refusals.keys(), of).map_err(at("wp_refusals"))?;
-        for key in &refusals {
-            self.refusals.remove(key).map_err(at("wp_refusals"))?;
-        }
-        let keys = collect(self.exempt.keys(), |key| exempt(key).1 == gone);
-        for key in &keys.map_err(at("wp_exempt"))? {
-            self.exempt.remove(key).map_err(at("wp_exempt"))?;
-        }
-        Ok(())
-    }
-
-    /// Gives counters to services that have none; tells how many could not get them.
-    fn add_counters(&mut self, plan: &Plan) -> Result<usize, MapError> {
-        let have: BTreeSet<Key> = collect(self.services.keys(), |_| true)?.into_iter().collect();
-        let processors = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
-        let mut without = 0;
-        for key in plan.entries.keys().filter(|key| !have.contains(*key)) {
-            let zeros = PerCpuValues::try_from(vec![[0u8; SERVICE]; processors]);
-            let zeros = zeros.map_err(MapError::IoError)?;
-            without += usize::from(self.services.insert(key, zeros, 0).is_err());
-        }
-        Ok(without)
-    }
-
-    fn remove_counters(&mut self, plan: &Plan) -> Result<(), MapError> {
-        let gone = |key: &Key| !plan.entries.contains_key(key);
-        for key in collect(self.services.keys(), gone)? {
-            self.services.remove(&key)?;
-        }
-        Ok(())
-    }
-
-    /// The entries of an epoch, under keys of epoch 0.
-    pub(crate) fn entries(&self, of: u8) -> Result<BTreeMap<Key, Value>, MapError> {
-        let mut entries = BTreeMap::new();
-        for element in self.entries.iter() {
-            let (key, value) = element?;
-            if epoch(&key) == of {
-                entries.insert(with_epoch(&key, 0), value);
-            }
-        }
-        Ok(entries)
-    }
-
-    /// The refused service ports of an epoch, under keys of epoch 0.
-    pub(crate) fn refusals(&self, of: u8) -> Result<BTreeSet<Key>, MapError> {
-        let keys = collect(self.refusals.keys(), |key| epoch(key) == of)?;
-        Ok(keys.iter().map(|key| with_epoch(key, 0)).collect())
-    }
-
-    /// The exempt cgroups of an epoch.
-    pub(crate) fn exempt(&self, of: u8) -> Result<BTreeSet<u64>, MapError> {
-        let keys = collect(self.exempt.keys(), |key| exempt(key).1 == of)?;
-        Ok(keys.iter().map(|key| exempt(key).0).collect())
-    }
-
-    fn drift(&self, plan: &Plan) -> Result<Vec<String>, ApplyError> {
-        let epoch = self.epoch().map_err(at("wp_live"))?;
-        let mut found = Vec::new();
-        let name = |value: &Value| layout::entry(value).service;
-        let live = self.entries(epoch).map_err(at("wp_entries"))?;
-        for (key, value) in &plan.entries {
-            let what = match live.get(key) {
-                Some(there) if there == value => continue,
-                Some(_) => "is changed",
-                None => "is gone",
-            };
-            found.push(format!("the entry {} ({}) {what}", address(key), name(value)));
-        }
-        for (key, value) in live.iter().filter(|(key, _)| !plan.entries.contains_key(*key)) {
-            found.push(format!("the entry {} ({}) is not of the table", address(key), name(value)));
-        }
-        let refusals = self.refusals(epoch).map_err(at("wp_refusals"))?;
-        for key in refusals.symmetric_difference(&plan.refusals) {
-            found.push(format!("whether {} is refused is changed", address(key)));
-        }
-        let exempt = self.exempt(epoch).map_err(at("wp_exempt"))?;
-        for cgroup in exempt.symmetric_difference(&plan.exempt) {
-            found.push(format!("whether cgroup {cgroup} is exempt is changed"));
-        }
-        let settings = self.settings.get(&u32::from(epoch), 0);
-        if Settings::of(&settings.map_err(at("wp_settings"))?) != plan.settings {
-            found.push("the settings are changed".to_owned());
-        }
-        Ok(found)
-    }
-}
-
-fn collect<K>(
-    keys: impl Iterator<Item = Result<K, MapError>>,
-    wanted: impl Fn(&K) -> bool,
-) -> Result<Vec<K>, MapError> {
-    keys.filter(|key| key.as_ref().map_or(true, &wanted)).collect()
 }

@@ -41,6 +41,9 @@ impl Agent {
                 Ok(found) => found.join(", "),
                 Err(error) => error.to_string(),
             },
+            "churn" => loop {
+                self.redirect.as_mut().unwrap().apply(&table()).unwrap();
+            },
             "repair" => match self.redirect.as_mut().unwrap().repair(&table()) {
                 Ok(_) => "repaired".to_owned(),
                 Err(error) => error.to_string(),

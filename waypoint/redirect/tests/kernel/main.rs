@@ -4,6 +4,8 @@
 //!
 //! `WAYPOINT_TEST_SKIP=redirect` passes over them where the kernel lacks what they need.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, too")]
+
 mod agent;
 mod connects;
 mod doctor;

@@ -6,10 +6,14 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use waypoint_redirect::{Bounds, Entry, Options, Redirect, Table, Target, Unready, default_cgroup};
+use waypoint_redirect::{
+    Bounds, DEFAULT_PINS, Entry, Finding, Options, Redirect, Table, Target, Unready,
+    default_cgroup, doctor,
+};
 
 use crate::process::Process;
 
@@ -36,6 +40,7 @@ impl Place {
         if std::env::var("WAYPOINT_TEST_SKIP").is_ok_and(|skip| skip.contains("redirect")) {
             return None;
         }
+        demand();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("waypoint-test-{}-{number}", std::process::id());
@@ -75,6 +80,19 @@ impl Place {
     pub(crate) fn pin(&self, name: &str) -> PathBuf {
         self.pins.join("layout-1").join(name)
     }
+}
+
+/// Fails with the names of what this machine lacks.
+fn demand() {
+    static MISSING: LazyLock<Vec<Finding>> = LazyLock::new(|| {
+        let findings = doctor(&Options {
+            cgroup: default_cgroup().unwrap_or_default(),
+            pins: DEFAULT_PINS.into(),
+        });
+        findings.into_iter().filter(|finding| finding.needed && !finding.ok).collect()
+    });
+    let skip = "WAYPOINT_TEST_SKIP=redirect passes over these tests";
+    assert!(MISSING.is_empty(), "this machine lacks {:#?}; {skip}", *MISSING);
 }
 
 pub(crate) fn join(cgroup: &Path, process: &Process) {

@@ -51,8 +51,13 @@ impl Process {
         self.child.id()
     }
 
-    pub(crate) fn ask(&mut self, what: impl AsRef<str>) -> String {
+    /// Asks, and does not wait for an answer.
+    pub(crate) fn tell(&mut self, what: impl AsRef<str>) {
         writeln!(self.to, "{}", what.as_ref()).unwrap();
+    }
+
+    pub(crate) fn ask(&mut self, what: impl AsRef<str>) -> String {
+        self.tell(&what);
         loop {
             let mut line = String::new();
             let read = self.from.read_line(&mut line).unwrap();
