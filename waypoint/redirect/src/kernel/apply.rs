@@ -75,10 +75,10 @@ impl Redirect {
             self.maps.clear(new)?;
             return Err(error);
         }
-        self.maps.add_counters(&plan).map_err(at("wp_services"))?;
+        let uncounted = self.maps.add_counters(&plan).map_err(at("wp_services"))?;
         let live = u32::from(new);
         self.maps.live.set(0, live, 0).map_err(at("wp_live"))?;
-        let uncounted = self.retire(old, &plan).map_err(ApplyError::Retire)?;
+        let uncounted = self.retire(old, &plan, uncounted).map_err(ApplyError::Retire)?;
         self.attach_waiting()?;
         Ok(Applied {
             entries: plan.entries.len(),
@@ -91,10 +91,14 @@ impl Redirect {
 
     /// Takes away the old table once no program looks at it any more; tells how many services have
     /// no counters.
-    fn retire(&mut self, old: u8, plan: &Plan) -> io::Result<usize> {
+    fn retire(&mut self, old: u8, plan: &Plan, uncounted: usize) -> io::Result<usize> {
         self.barrier.wait()?;
         self.maps.clear(old).map_err(io::Error::other)?;
         self.maps.remove_counters(plan).map_err(io::Error::other)?;
+        if uncounted == 0 {
+            return Ok(0);
+        }
+        // There may be room now.
         self.maps.add_counters(plan).map_err(io::Error::other)
     }
 

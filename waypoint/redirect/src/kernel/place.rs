@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -12,6 +13,9 @@ use rustix::mount::{MountFlags, UnmountFlags};
 const OURS: &str = "waypoint";
 /// Cgroups that are looked at for one question; a node with as many pods as it may has a few thousand.
 const CGROUPS_MAX: usize = 20_000;
+/// A second altogether.
+const UNMOUNT_ATTEMPTS: u32 = 100;
+const UNMOUNT_PAUSE: Duration = Duration::from_millis(10);
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
@@ -145,6 +149,13 @@ pub(crate) fn remove_bpffs(pins: &Path) -> io::Result<bool> {
             return Ok(false);
         }
     }
+    for _ in 1..UNMOUNT_ATTEMPTS {
+        match rustix::mount::unmount(at, UnmountFlags::NOFOLLOW) {
+            // A process that is just being started from this one may have a file of it open.
+            Err(rustix::io::Errno::BUSY) => std::thread::sleep(UNMOUNT_PAUSE),
+            answer => return Ok(answer.map(|()| true)?),
+        }
+    }
     rustix::mount::unmount(at, UnmountFlags::NOFOLLOW)?;
     Ok(true)
 }
@@ -162,7 +173,16 @@ pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
 /// The lock on the folder of pins: one agent at a time. Ends with the process.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _folder: File,
+    folder: File,
+}
+
+impl Drop for Lock {
+    /// Closing is not enough: a process that is just being started from this one has the file open
+    /// until it executes something else.
+    fn drop(&mut self) {
+        // It can only fail for a file that is not open.
+        let _ = rustix::fs::flock(&self.folder, FlockOperation::Unlock);
+    }
 }
 
 impl Lock {
@@ -170,7 +190,7 @@ impl Lock {
     pub(crate) fn take(pins: &Path) -> io::Result<Option<Lock>> {
         let folder = File::open(pins)?;
         match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock { _folder: folder })),
+            Ok(()) => Ok(Some(Lock { folder })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }

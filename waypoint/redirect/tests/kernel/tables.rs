@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use aya::maps::{HashMap, Map, MapData};
 use waypoint_redirect::{
-    ApplyError, Bounds, OpenError, Options, Redirect, State, Table, TableError,
+    ApplyError, Bounds, ENTRIES_MAX, OpenError, Options, Redirect, State, Table, TableError,
 };
 
 use crate::place::{Place, entry, server, table};
@@ -93,6 +93,28 @@ fn service_ports_beyond_the_bound_are_refused_and_reported() {
     assert_eq!((applied.entries, applied.refused_table_full), (4, 0));
     assert_eq!(client.connect(services[7]).0, "waypoint");
     assert_eq!(client.connect(services[0]).0, "direct");
+}
+
+#[test]
+fn a_table_of_the_full_size_is_applied_whole() {
+    let Some(place) = Place::new() else { return };
+    let mut redirect = place.open();
+    let mut client = place.client();
+    let waypoint = server("127.0.1.2:0", "waypoint");
+    let addresses = (0..ENTRIES_MAX + 10).map(|at| {
+        let ip = std::net::Ipv6Addr::from(0xfd00_u128 << 112 | u128::from(at / 2));
+        SocketAddr::new(ip.into(), 80 + u16::from(at % 2 == 1))
+    });
+    // IPv4 comes first in the order of a table.
+    let service = server("127.0.1.1:0", "direct");
+    let mut table = all(&addresses.collect::<Vec<_>>(), waypoint);
+    table.entries.insert(service, entry(&[waypoint]));
+    let applied = redirect.apply(&table).unwrap();
+    assert_eq!((applied.entries, applied.refused_table_full), (65_536, 11));
+    assert_eq!(applied.uncounted, 0);
+    assert_eq!(client.connect(service).0, "waypoint");
+    let state = State::read(&place.pins).unwrap();
+    assert_eq!((state.entries.len(), state.refused_table_full.len()), (65_536, 11));
 }
 
 #[test]
