@@ -3,6 +3,7 @@
 mod hooks;
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use rustix::thread::CapabilitySet;
@@ -158,7 +159,7 @@ fn trial() -> Vec<Finding> {
     let mut object = match maps::load(None, &bounds) {
         Ok(object) => object,
         Err(error) => {
-            let finding = Finding::new("programs", true, false, error.to_string());
+            let finding = Finding::new("programs", true, false, kernel::told(&error));
             return vec![finding.remedy("see the findings above")];
         }
     };
@@ -176,7 +177,10 @@ fn agent(pins: &Path) -> Finding {
     let (ok, found) = match kernel::holder(pins) {
         Ok(Some(pid)) => (true, format!("running, process {pid}")),
         Ok(None) => (false, "not running; what it pinned stays in force".to_owned()),
-        Err(_) => (false, "not running, nothing is pinned".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            (false, "not running, nothing is pinned".to_owned())
+        }
+        Err(error) => (false, format!("{}: {error}", pins.display())),
     };
     Finding::new("agent", false, ok, found).remedy("waypoint redirect run")
 }

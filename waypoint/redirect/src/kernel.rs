@@ -109,10 +109,10 @@ pub enum OpenError {
         difference: String,
     },
     /// The object was not taken.
-    #[error("the programs cannot be loaded: {0}")]
+    #[error("the programs cannot be loaded: {}", told(.0))]
     Load(#[from] EbpfError),
     /// The verifier refused a program, or this kernel lacks something that it needs.
-    #[error("the program of {hook} cannot be loaded: {source}")]
+    #[error("the program of {hook} cannot be loaded: {}", told(source))]
     Program {
         /// The hook.
         hook: &'static str,
@@ -128,7 +128,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A pinned map cannot be opened.
-    #[error("a pinned map cannot be opened: {0}")]
+    #[error("a pinned map cannot be opened: {}", told(.0))]
     Map(#[from] MapError),
     /// Some other call failed.
     #[error("{call}: {source}")]
@@ -138,6 +138,21 @@ pub enum OpenError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+/// An error with what it came from: the errno is at the end of aya's chains.
+pub(crate) fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let more = error.to_string();
+        // Some errors repeat what they came from.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = error.source();
+    }
+    text
 }
 
 /// A pinned map, so that a lost pin can be set again.

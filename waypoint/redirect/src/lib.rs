@@ -3,6 +3,11 @@
 //!
 //! [`Table`] says what is to happen, [`Redirect`] puts it into the kernel. What was applied stays
 //! in force without the process that did it.
+//!
+//! What the hooks cannot do: a socket that was made before its process came into the cgroup is not
+//! seen; a connection that exists is not moved; on an MPTCP socket `getpeername` names the
+//! waypoint; a socket that is confined to IPv6 cannot reach a waypoint that has IPv4 only, and its
+//! connect fails with ENETUNREACH.
 
 mod detach;
 mod doctor;

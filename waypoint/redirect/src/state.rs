@@ -21,7 +21,7 @@ pub enum StateError {
     #[error("nothing of this version is pinned in {path}", path = .0.display())]
     Nothing(PathBuf),
     /// A map cannot be read.
-    #[error("a pinned map cannot be read: {0}")]
+    #[error("a pinned map cannot be read: {}", kernel::told(.0))]
     Map(#[from] MapError),
     /// A link, or the lock, cannot be read.
     #[error("{path}: {source}", path = path.display())]

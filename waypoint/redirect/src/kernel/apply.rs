@@ -6,7 +6,7 @@ use aya::maps::{MapError, MapInfo};
 
 use super::contents::at;
 use super::plan::Plan;
-use super::{DRIFT_LINES, Done, OpenError, Redirect, TableError, sys};
+use super::{DRIFT_LINES, Done, OpenError, Redirect, TableError, sys, told};
 use crate::detach;
 use crate::table::Table;
 
@@ -33,7 +33,8 @@ pub enum ApplyError {
     Table(#[from] TableError),
     /// The kernel refused an element, mostly for want of memory.
     #[error(
-        "the kernel refused to change {map}: {source}; the table before this one stays in force"
+        "the kernel refused to change {map}: {error}; the table before this one stays in force",
+        error = told(source)
     )]
     Map {
         /// The map.
