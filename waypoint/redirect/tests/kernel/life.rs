@@ -34,6 +34,12 @@ fn wait_for_connects(place: &Place, more: u64) {
     }
 }
 
+/// The kernel takes a link off its cgroup a moment after it has taken the link's number away.
+fn wait_until_direct(client: &mut Process, service: SocketAddr) {
+    objects::wait_until_gone(|| client.connect(service).0 == "waypoint", "redirection");
+    assert_eq!(client.connect(service).0, "direct");
+}
+
 /// Takes away a pin, and waits until the kernel has taken away the link.
 fn remove_link(place: &Place, name: &str) {
     let hooks = State::read(&place.pins).unwrap().hooks;
@@ -283,7 +289,7 @@ fn drift_is_found_and_repaired() {
         "the settings are changed".to_owned(),
     ];
     assert_eq!(found, expected);
-    assert_eq!(client.connect(service).0, "direct");
+    wait_until_direct(&mut client, service);
 
     let repaired = redirect.repair(&table).unwrap();
     assert_eq!(repaired.pins, 1);
@@ -314,11 +320,12 @@ fn an_agent_without_its_privileges_still_applies_finds_and_repairs() {
     assert_eq!(agent.ask(format!("agent apply {service} {waypoint}")), "1");
     assert_eq!(client.connect(service).0, "waypoint");
     remove_link(&place, "connect4");
-    assert_eq!(client.connect(service).0, "direct");
+    wait_until_direct(&mut client, service);
     let answer = agent.ask(format!("agent drift {service} {waypoint}"));
     assert_eq!(answer, "the link of connect4 is gone");
     assert_eq!(agent.ask(format!("agent repair {service} {waypoint}")), "repaired");
     assert_eq!(client.connect(service).0, "waypoint");
     assert_eq!(agent.ask(format!("agent drift {service} {waypoint}")), "");
-    assert_eq!(agent.ask("agent totals"), "2");
+    let totals: u64 = agent.ask("agent totals").parse().unwrap();
+    assert!(totals >= 2, "{totals}");
 }

@@ -133,7 +133,7 @@ pub(crate) fn program_is_there(id: u32) -> bool {
 }
 
 /// The kernel has no event for this.
-pub(crate) fn wait_until_gone(is_there: impl Fn() -> bool, what: &str) {
+pub(crate) fn wait_until_gone(mut is_there: impl FnMut() -> bool, what: &str) {
     let begin = Instant::now();
     while is_there() {
         assert!(begin.elapsed() < GONE_TIME, "a {what} is still there");
