@@ -8,6 +8,7 @@ mod clients;
 mod filter;
 mod gateway;
 mod grant;
+mod redirect;
 mod route;
 mod rule;
 mod service;
@@ -16,10 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{Entrance, EntranceKind, FilterKey, Model, ResourceKey, ServicePortKey};
-use crate::ports;
+use crate::ports::{Numbering, Ports};
 use crate::problem::{Note, Problem};
-use crate::resource::Resources;
+use crate::redirect::{Exception, Reason, Redirection};
 use crate::resource::filter::{TargetKind, TargetRef};
+use crate::resource::{Refused, Resources};
 use crate::route::TableBuilder;
 use crate::status::Statuses;
 use backend_tls::Covered;
@@ -33,8 +35,8 @@ use service::Draft;
 pub struct Checked {
     /// Everything that is right.
     pub model: Model,
-    /// The port of each service entrance: the next call's `previous_ports`.
-    pub ports: BTreeMap<ServicePortKey, u16>,
+    /// The ports of service entrances: what the next call's [`Numbering`] begins with.
+    pub ports: Ports,
     /// Every mistake between resources.
     pub problems: Vec<Problem>,
     /// What a reader may want to know.
@@ -60,14 +62,14 @@ pub struct Denied {
 
 /// Builds the model.
 ///
-/// `previous_ports` is the table that the last check gave ([`Checked::ports`]); empty at first.
+/// `numbering` begins with the ports that the last check gave ([`Checked::ports`]); empty at first.
 ///
 /// Problems are looked for in what was refused too, so that one run tells all of them; the model
 /// has none of it.
-pub fn check(resources: &Resources, previous_ports: &BTreeMap<ServicePortKey, u16>) -> Checked {
-    let mut checked = run(resources, previous_ports);
+pub fn check(resources: &Resources, numbering: &Numbering) -> Checked {
+    let mut checked = run(resources, numbering);
     if let Some(all) = resources.with_suspects() {
-        let Checked { problems, notes, .. } = run(&all, previous_ports);
+        let Checked { problems, notes, .. } = run(&all, numbering);
         let is_refused = |key: &ResourceKey| resources.refused.contains_key(key);
         checked.problems = problems;
         checked.notes = notes;
@@ -76,7 +78,7 @@ pub fn check(resources: &Resources, previous_ports: &BTreeMap<ServicePortKey, u1
     checked
 }
 
-fn run(resources: &Resources, previous_ports: &BTreeMap<ServicePortKey, u16>) -> Checked {
+fn run(resources: &Resources, numbering: &Numbering) -> Checked {
     let mut checker = Checker {
         resources,
         report: Report::default(),
@@ -85,6 +87,7 @@ fn run(resources: &Resources, previous_ports: &BTreeMap<ServicePortKey, u16>) ->
         attached: Attached::default(),
         slots: BTreeMap::new(),
         service_routes: BTreeMap::new(),
+        route_reasons: BTreeMap::new(),
         denied_routes: BTreeMap::new(),
     };
     checker.services();
@@ -92,7 +95,7 @@ fn run(resources: &Resources, previous_ports: &BTreeMap<ServicePortKey, u16>) ->
     checker.filters();
     checker.gateways();
     checker.routes();
-    checker.finish(previous_ports)
+    checker.finish(numbering)
 }
 
 /// The work in progress.
@@ -106,6 +109,8 @@ struct Checker<'a> {
     slots: BTreeMap<(String, u16), Slot<'a>>,
     /// Routes whose parent is a service port.
     service_routes: BTreeMap<ServicePortKey, TableBuilder>,
+    /// Why these routes need L7.
+    route_reasons: BTreeMap<ServicePortKey, Vec<Reason>>,
     /// Routes with a rule that names a refused filter, by that filter.
     denied_routes: BTreeMap<ResourceKey, BTreeSet<ResourceKey>>,
 }
@@ -119,12 +124,13 @@ struct Report {
 }
 
 impl Checker<'_> {
-    fn finish(mut self, previous_ports: &BTreeMap<ServicePortKey, u16>) -> Checked {
-        let wanted = self.wanted();
+    fn finish(mut self, numbering: &Numbering) -> Checked {
+        let redirections = self.redirections();
+        let wanted = wanted(&redirections);
         let occupied: BTreeSet<u16> = self.slots.keys().map(|(_, port)| *port).collect();
-        let ports = ports::allocate_around(previous_ports, &wanted, &occupied);
+        let ports = numbering.next(&wanted, &occupied);
         let mut entrances = self.gateway_entrances();
-        entrances.extend(self.service_entrances(&wanted, &ports));
+        entrances.extend(self.service_entrances(&ports));
         entrances.sort_by(|a, b| a.name.cmp(&b.name));
         let denied = self.denied(&entrances);
         let services = std::mem::take(&mut self.services);
@@ -137,23 +143,13 @@ impl Checker<'_> {
             entrances: entrances.into_iter().map(Arc::new).collect(),
             services: services.collect(),
             filters: std::mem::take(&mut self.attached.filters),
+            redirections,
             statuses: std::mem::take(&mut self.report.statuses).into_vec(),
         };
         let Report { mut problems, notes, .. } = self.report;
         problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         problems.dedup();
         Checked { model, ports, problems, notes, denied }
-    }
-
-    /// Service ports that need an entrance of their own (design decision 12).
-    fn wanted(&self) -> BTreeSet<ServicePortKey> {
-        let needs = |key: &&ServicePortKey| {
-            self.service_routes.contains_key(*key)
-                || !self.attached.of_service(key).is_empty()
-                || self.refused_covers_service(key)
-        };
-        let declared = self.services.iter().filter(|(_, draft)| draft.is_http());
-        declared.map(|(key, _)| key).filter(needs).cloned().collect()
     }
 
     fn gateway_entrances(&mut self) -> Vec<Entrance> {
@@ -172,24 +168,25 @@ impl Checker<'_> {
         slots.into_iter().map(entrance).collect()
     }
 
-    fn service_entrances(
-        &mut self,
-        wanted: &BTreeSet<ServicePortKey>,
-        ports: &BTreeMap<ServicePortKey, u16>,
-    ) -> Vec<Entrance> {
+    /// Entrances of service ports, and of those that need none any longer but may still be connected
+    /// to: agents have yet to hear of it.
+    fn service_entrances(&mut self, ports: &Ports) -> Vec<Entrance> {
         let mut routes = std::mem::take(&mut self.service_routes);
-        let entrance = |key: &ServicePortKey| {
-            let port = *ports.get(key)?;
-            Some(Entrance {
-                name: format!("service/{key}").into(),
-                port,
-                kind: EntranceKind::Service(key.clone()),
-                tls: None,
-                filters: self.attached.of_service(key),
-                routes: routes.remove(key).map_or_else(TableBuilder::direct, TableBuilder::build),
-            })
+        let retired = ports.retired.iter().map(|(port, retired)| (&retired.service, *port));
+        let given = ports.given.iter().map(|(key, port)| (key, *port));
+        let remains = |key| {
+            !ports.given.contains_key(key) && self.services.get(key).is_some_and(Draft::is_http)
         };
-        wanted.iter().filter_map(entrance).collect()
+        let all = given.chain(retired.filter(|(key, _)| remains(key)));
+        let entrance = |(key, port): (&ServicePortKey, u16)| Entrance {
+            name: format!("service/{key}").into(),
+            port,
+            kind: EntranceKind::Service(key.clone()),
+            tls: None,
+            filters: self.attached.of_service(key),
+            routes: routes.remove(key).map_or_else(TableBuilder::direct, TableBuilder::build),
+        };
+        all.map(entrance).collect()
     }
 
     /// Reports a reference to something that is not there; not where it was refused, or where it
@@ -204,18 +201,21 @@ impl Checker<'_> {
         }
     }
 
-    fn refused_covers_service(&self, key: &ServicePortKey) -> bool {
-        self.resources.refused.iter().any(|(filter, refused)| {
+    /// Refused filters that must not be skipped and cover a service port.
+    fn refused_filters_of(&self, key: &ServicePortKey) -> impl Iterator<Item = &ResourceKey> {
+        let covers = move |filter: &ResourceKey, refused: &Refused| {
             refused.denies
                 && filter.namespace == key.namespace
                 && refused.targets.as_ref().is_none_or(|targets| {
                     targets.iter().any(|target| names(target, TargetKind::Service, &key.name))
                 })
-        })
+        };
+        let all = self.resources.refused.iter();
+        all.filter(move |(filter, refused)| covers(filter, refused)).map(|(filter, _)| filter)
     }
 
     fn denied(&self, entrances: &[Entrance]) -> Vec<Denied> {
-        let deny = |(key, refused): (&ResourceKey, &crate::resource::Refused)| {
+        let deny = |(key, refused): (&ResourceKey, &Refused)| {
             let hits = |kind: TargetKind, name: &str| {
                 let targets = refused.targets.as_ref();
                 targets.is_none_or(|targets| targets.iter().any(|target| names(target, kind, name)))
@@ -258,6 +258,15 @@ impl Checker<'_> {
         };
         self.resources.refused.iter().filter(|(_, refused)| refused.denies).map(deny).collect()
     }
+}
+
+/// Service ports that need an entrance of their own (design decision 12). Whether anything is
+/// redirected there is another question: a laptop's files may have no `clusterIP`.
+fn wanted(redirections: &BTreeMap<ServicePortKey, Redirection>) -> BTreeSet<ServicePortKey> {
+    let needs = |one: &Redirection| {
+        !one.reasons.is_empty() && !one.exception.is_some_and(Exception::excludes_entrance)
+    };
+    redirections.iter().filter(|(_, one)| needs(one)).map(|(key, _)| key.clone()).collect()
 }
 
 /// Whether a target is that resource.

@@ -17,6 +17,7 @@ mod outside;
 pub mod ports;
 mod problem;
 mod read;
+mod redirect;
 mod resource;
 pub mod route;
 mod source;
@@ -27,9 +28,11 @@ pub use check::{Checked, Denied, check, rank};
 pub use locality::{Distribution, Endpoint, EndpointHost, Place};
 pub use merge::{fall_back, merge};
 pub use model::*;
+pub use ports::Numbering;
 pub use problem::{Note, Problem, Severity, render};
 pub use read::schema::schemas;
 pub use read::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX, PROBLEMS_MAX, Reading, read};
+pub use redirect::{Exception, Reason, Redirection, Unready};
 pub use resource::Resources;
 pub use route::{
     Allowed, Asked, Cors, CrossOrigin, Facts, OriginMatch, PathEdit, Redirect, Rewrite, RouteTable,

@@ -7,6 +7,7 @@ mod clients;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use http::{HeaderName, HeaderValue};
 pub use clients::{ClientAuthority, ClientValidation, ValidationMode};
 
 use crate::locality::{Distribution, Endpoint};
+use crate::redirect::Redirection;
 use crate::route::{Cors, Redirect, Rewrite, RouteTable};
 use crate::status::Status;
 
@@ -27,6 +29,8 @@ pub struct Model {
     pub services: BTreeMap<ServicePortKey, Arc<ServicePort>>,
     /// Every filter, by key.
     pub filters: BTreeMap<FilterKey, Arc<Filter>>,
+    /// What the redirection does with each TCP port of each Service.
+    pub redirections: BTreeMap<ServicePortKey, Redirection>,
     /// The status of each resource that has one, for `/config`.
     pub statuses: Vec<(ResourceKey, Status)>,
 }
@@ -55,7 +59,7 @@ pub struct Entrance {
     /// `service/NAMESPACE/NAME:PORT` for a service port (GAMMA).
     pub name: Arc<str>,
     /// The port to bind. For a Gateway the listener's; for a service the one that
-    /// [`crate::ports::allocate`] gave it (20000–29999).
+    /// [`crate::ports::Numbering`] gave it (20000–29999).
     pub port: u16,
     /// Where requests come from.
     pub kind: EntranceKind,
@@ -118,7 +122,9 @@ pub enum Hostname {
 }
 
 /// Names one port of a service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize,
+)]
 pub struct ServicePortKey {
     /// The namespace.
     pub namespace: String,
@@ -131,6 +137,21 @@ pub struct ServicePortKey {
 impl fmt::Display for ServicePortKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}/{}:{}", self.namespace, self.name, self.port)
+    }
+}
+
+impl FromStr for ServicePortKey {
+    type Err = String;
+
+    /// Reads what [`fmt::Display`] writes: `NAMESPACE/NAME:PORT`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let key = || {
+            let (namespace, rest) = text.split_once('/')?;
+            let (name, port) = rest.split_once(':')?;
+            let port = port.parse().ok()?;
+            Some(Self { namespace: namespace.to_owned(), name: name.to_owned(), port })
+        };
+        key().ok_or_else(|| format!("expected NAMESPACE/NAME:PORT, not `{text}`"))
     }
 }
 
@@ -255,6 +276,16 @@ pub struct Actions {
 }
 
 impl Actions {
+    /// Whether they do nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.request_headers.is_empty()
+            && self.response_headers.is_empty()
+            && self.redirect.is_none()
+            && self.rewrite.is_none()
+            && self.cors.is_none()
+            && self.mirrors.is_empty()
+    }
+
     /// Takes from the rule what a backend does not change itself. Both were written for the path
     /// that the rule matches, so one is never applied to what the other has made.
     pub(crate) fn inherit_rewrite(&mut self, rule: &Self) {

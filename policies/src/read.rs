@@ -202,10 +202,7 @@ impl Reader {
         problems.append(&mut walk.problems);
         let Right { value, node } = right?;
         let metadata = value.get("metadata").unwrap_or(&Value::Null);
-        let labels = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
-        let labels =
-            labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-        let labels = labels.collect();
+        let (labels, annotations) = (texts(metadata, "labels"), texts(metadata, "annotations"));
         let created = metadata.get("creationTimestamp").and_then(Value::as_str).map(str::to_owned);
         let body = match kind.layout {
             Layout::Root => value,
@@ -216,7 +213,8 @@ impl Reader {
                 self.order += 1;
                 let origin = Origin { source: Arc::clone(&origin.source), node };
                 let (key, order) = (key.clone(), self.order);
-                let mut resource = Resource { key, labels, created, order, origin, spec };
+                let mut resource =
+                    Resource { key, labels, annotations, created, order, origin, spec };
                 rules::inspect(&mut resource, &walk.wrong, problems);
                 Some(resource)
             }
@@ -255,6 +253,12 @@ impl Reader {
         self.reading.unreadable.insert(path.to_owned());
         self.reading.resources.incomplete = true;
     }
+}
+
+/// The labels or annotations of a resource.
+fn texts(metadata: &Value, field: &str) -> BTreeMap<String, String> {
+    let texts = metadata.get(field).and_then(Value::as_object).into_iter().flatten();
+    texts.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// What makes a whole file unreadable.

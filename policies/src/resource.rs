@@ -128,6 +128,7 @@ impl<'a> Held<'a, grpc_route::GrpcRoute> {
 pub(crate) struct Resource {
     pub key: ResourceKey,
     pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     /// `metadata.creationTimestamp`, where there is one.
     pub created: Option<String>,
     /// Its place among all files: the age where nothing else tells.

@@ -3,6 +3,7 @@
 //! Each is a [`Format`]: the schema names it, the reader of files checks it in place, and
 //! [`Parsed`] holds the value that it stands for.
 
+mod address;
 mod host;
 mod module;
 
@@ -15,6 +16,7 @@ use regex::{Regex, RegexBuilder};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
+pub(crate) use self::address::{Address, ClusterAddress, ClusterIp};
 use self::host::is_label;
 pub(crate) use self::host::{HostnameText, OriginText, PreciseHostname};
 pub(crate) use self::module::{BUILTINS, ModuleUrl, Sha256};
@@ -102,7 +104,7 @@ const fn checker<F: Format>() -> Checker {
 }
 
 /// Every format.
-pub(crate) static FORMATS: [Checker; 14] = [
+pub(crate) static FORMATS: [Checker; 16] = [
     checker::<GatewayDuration>(),
     checker::<Quantity>(),
     checker::<HostnameText>(),
@@ -117,6 +119,8 @@ pub(crate) static FORMATS: [Checker; 14] = [
     checker::<Prefix>(),
     checker::<EnvironmentName>(),
     checker::<Base64>(),
+    checker::<Address>(),
+    checker::<ClusterIp>(),
 ];
 
 /// Gateway API `Duration`.

@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use waypoint_policies::Place;
+use waypoint_policies::ports::Ports;
 
 use crate::access_log::{AccessLog, Format, Records};
 use crate::admin::{Admin, Health};
@@ -25,6 +26,7 @@ use crate::codec::CodecLimits;
 use crate::drain::{Closing, Drain};
 use crate::journey::BODY_IDLE_DEFAULT;
 use crate::memory::MemoryBudget;
+use crate::redirect::{Mark, Publication, PublishError, Publisher};
 use crate::resources::{
     self, Generations, ModuleError, Reloader, Report, Sources, Status, Trigger,
 };
@@ -83,6 +85,8 @@ pub struct Settings {
     pub cache_dir: PathBuf,
     /// Where listening sockets are taken over from a predecessor and given to a successor.
     pub takeover: Option<PathBuf>,
+    /// Where service ports are published to the node agents, and remembered.
+    pub redirect: Option<Publication>,
     /// How long a drain may take.
     pub drain: Duration,
     /// The access log's form; none without it.
@@ -118,6 +122,9 @@ pub enum StartError {
     /// A predecessor is there and does not give its sockets, or the path cannot be written.
     #[error("no takeover at {path}")]
     Takeover { path: PathBuf, source: std::io::Error },
+    /// Service ports cannot be published.
+    #[error("service ports cannot be published")]
+    Publish(#[from] PublishError),
     /// A signal handler or the log's thread could not be set up.
     #[error("the process cannot be set up")]
     Setup(#[source] std::io::Error),
@@ -190,6 +197,7 @@ impl App {
         tasks.spawn(Arc::clone(&memory).follow(ending.clone()));
         let journey = state.journey(&settings, records, memory, &tasks);
 
+        let (publisher, known) = publisher(&settings, state.mark)?;
         let (clients, slots) = state.clients(&settings);
         let keeps = settings.takeover.is_some();
         let addresses = Arc::new(Addresses::new(settings.addresses_file.clone(), keeps));
@@ -213,14 +221,15 @@ impl App {
             addresses: Arc::clone(&addresses),
             upstreams: Arc::clone(&state.upstreams),
             inherited,
+            publisher: publisher.clone(),
             bound: BTreeMap::new(),
         };
         let (upstreams, generations) =
             (Arc::clone(&state.upstreams), Arc::clone(&state.generations));
-        let health = Health::new(closing);
+        let health = Health::new(closing.clone());
         let (status, metrics, current) =
             (Status::default(), Arc::clone(&state.metrics), Arc::clone(&state.current));
-        let builder = state.builder(&settings);
+        let builder = state.builder(&settings, publisher.clone(), known);
         let (mut reloader, trigger) =
             Reloader::new(builder, Arc::clone(&status), Arc::clone(&metrics));
         let report = reloader.first(&mut sockets, settings.partial).await;
@@ -233,6 +242,9 @@ impl App {
             .then(|| resources::watch(&Sources(settings.files.clone()), trigger.clone()))
             .transpose()?;
         tasks.spawn(reloader.run(sockets, ending.clone()));
+        if let Some(publisher) = publisher {
+            tasks.spawn(publisher.follow(trigger.clone(), closing));
+        }
         let admin = Admin {
             current,
             status,
@@ -356,6 +368,23 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
         })
     }
+}
+
+/// Who publishes service ports, and those that were published before.
+fn publisher(
+    settings: &Settings,
+    mark: Mark,
+) -> Result<(Option<Arc<Publisher>>, Ports), PublishError> {
+    let Some(publication) = &settings.redirect else { return Ok((None, Ports::default())) };
+    let mut publication = publication.clone();
+    if publication.advertise.is_empty() {
+        if settings.address.is_unspecified() {
+            return Err(PublishError::NoAddress);
+        }
+        publication.advertise.push(settings.address);
+    }
+    let (publisher, ports) = Publisher::open(&publication, mark, settings.takeover.is_some())?;
+    Ok((Some(publisher), ports))
 }
 
 fn refused_at_start(report: &Report, partial: bool) -> Result<(), StartError> {

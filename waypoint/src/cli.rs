@@ -19,6 +19,7 @@ use waypoint_policies::Place;
 use crate::access_log::Format;
 use crate::app::{self, Settings};
 use crate::overload::REQUESTS_MAX_DEFAULT;
+use crate::redirect::{MARK_DEFAULT, Publication, is_name};
 use crate::{compile, demo};
 
 pub(crate) const EXIT_USAGE: u8 = 64;
@@ -155,6 +156,25 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "WAYPOINT_TAKEOVER", value_name = "PATH")]
     takeover: Option<PathBuf>,
 
+    /// A folder that is shared with the node agents (`waypoint redirect`): the ports of services that
+    /// need L7 are published there once they are bound, and remembered over restarts.
+    #[arg(long, env = "WAYPOINT_REDIRECT", value_name = "DIR")]
+    redirect: Option<PathBuf>,
+
+    /// This waypoint's name in that folder; replicas need one each.
+    #[arg(long, env = "WAYPOINT_NAME", default_value = "waypoint", value_parser = parse_name)]
+    name: String,
+
+    /// Addresses that clients reach this waypoint at, for entrances that listen on all; by default
+    /// --address.
+    #[arg(long, env = "WAYPOINT_ADVERTISE", value_name = "ADDR", value_delimiter = ',')]
+    advertise: Vec<IpAddr>,
+
+    /// The mark (SO_MARK) of its own connections, by which the redirection leaves them alone; set
+    /// where --redirect is and the process may.
+    #[arg(long, env = "WAYPOINT_MARK", default_value_t = MARK_DEFAULT, value_parser = parse_mark)]
+    mark: u32,
+
     /// How long requests in flight may take to finish after SIGTERM, in seconds.
     #[arg(long, env = "WAYPOINT_DRAIN_SECONDS", default_value_t = 30)]
     drain_seconds: u64,
@@ -277,6 +297,12 @@ impl RunArgs {
             place: Place { zone: named(self.zone), node: named(self.node) },
             cache_dir: self.cache_dir.unwrap_or_else(app::default_cache_dir),
             takeover: self.takeover,
+            redirect: self.redirect.map(|folder| Publication {
+                folder,
+                name: self.name,
+                advertise: self.advertise,
+                mark: self.mark,
+            }),
             drain: Duration::from_secs(self.drain_seconds),
             access_log: self.log.access_log.format(),
         }
@@ -293,6 +319,25 @@ fn parse_bind(text: &str) -> Result<(String, SocketAddr), String> {
         || format!("expected NAME=ADDR:PORT, as in gateway/default/8080=127.0.0.1:0, not {text:?}");
     let (name, address) = text.split_once('=').ok_or_else(expected)?;
     Ok((name.to_owned(), address.parse().map_err(|_| expected())?))
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    match is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("expected lower-case letters, digits, `-` and `.`".to_owned()),
+    }
+}
+
+/// A number in decimal, or in hexadecimal with `0x`.
+fn parse_mark(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    match parsed {
+        Ok(mark) if mark > 0 => Ok(mark),
+        _ => Err(format!("expected a number above 0, as in 0x57500000, not {text:?}")),
+    }
 }
 
 #[cfg(test)]

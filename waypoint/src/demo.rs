@@ -103,6 +103,7 @@ fn settings(args: &DemoArgs) -> Settings {
         place: Place::default(),
         cache_dir: crate::app::default_cache_dir(),
         takeover: None,
+        redirect: None,
         drain: Duration::from_secs(5),
         access_log: args.log.access_log.format(),
     }

@@ -40,5 +40,6 @@ pub mod journey;
 pub mod memory;
 pub mod mirror;
 pub mod overload;
+pub mod redirect;
 pub mod resources;
 pub mod snapshot;

@@ -6,6 +6,7 @@
 //! No compile, lock or allocation of a build is on a request's path.
 
 mod build;
+mod desired;
 mod fetch;
 pub mod files;
 mod generations;
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 
 pub use build::{Builder, Built, Parts};
+pub use desired::{Desired, Found};
 pub use files::Sources;
 pub use generations::Generations;
 pub use modules::{ModuleError, Modules, engine};
@@ -35,6 +37,9 @@ pub use watch::watch;
 /// Reload requests that may wait; past it, a trigger that asks for no answer is shed, because the
 /// build that waits will see its change too.
 const TRIGGERS_MAX: usize = 64;
+/// How often services get other numbers in one build, because something else listens on theirs; past
+/// it those that are left are refused, and the next build tries again.
+const RENUMBERINGS_MAX: usize = 8;
 /// How long triggers are gathered before a build begins: files are written in several steps.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -156,9 +161,22 @@ impl Reloader {
     ) -> Report {
         let begun = Instant::now();
         let mut built = self.builder.build().await;
-        if let Some(next) = built.snapshot.clone().filter(|_| swap(&built)) {
+        if let Some(mut next) = built.snapshot.clone().filter(|_| swap(&built)) {
+            let mut failed = listeners.before_swap(&next).await;
+            for _ in 0..RENUMBERINGS_MAX {
+                let taken = taken(&next, &failed);
+                if taken.is_empty() {
+                    break;
+                }
+                tracing::warn!(ports = ?taken, "something else listens here: services get others");
+                self.builder.give_up(&taken);
+                built = self.builder.build().await;
+                let Some(other) = built.snapshot.clone() else { break };
+                next = other;
+                failed = listeners.before_swap(&next).await;
+            }
             let next = &next;
-            for (name, error) in listeners.before_swap(next).await {
+            for (name, error) in failed {
                 let message = format!("{name} cannot listen: {error}");
                 built.problems.push(Problem::of_file("", &message));
                 built.result = ReloadResult::Refused;
@@ -221,6 +239,13 @@ impl Reloader {
             }
         }
     }
+}
+
+/// Numbers of service ports that could not be bound because something else listens there.
+fn taken(next: &Snapshot, failed: &[(String, std::io::Error)]) -> BTreeSet<u16> {
+    let in_use = failed.iter().filter(|(_, error)| error.kind() == std::io::ErrorKind::AddrInUse);
+    let number = |name: &str| next.ports.given.get(&name.strip_prefix("service/")?.parse().ok()?);
+    in_use.filter_map(|(name, _)| number(name)).copied().collect()
 }
 
 /// What has to follow a swap: sockets.

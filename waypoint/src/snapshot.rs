@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use waypoint_policies::ports::Ports;
 use waypoint_policies::{Entrance, FilterKey, Model, ResourceKey, ServicePort, ServicePortKey};
 
 use crate::filter_chain::ActiveFilter;
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub number: u64,
     /// The checked model.
     pub model: Model,
+    /// The numbers of service ports.
+    pub ports: Ports,
     /// Entrances by name.
     pub entrances: HashMap<Arc<str>, Arc<ServedEntrance>>,
     /// Every service port with its balanced handle.
@@ -122,6 +125,7 @@ impl Current {
         Self(ArcSwap::from_pointee(Snapshot {
             number: 0,
             model: Model::default(),
+            ports: Ports::default(),
             entrances: HashMap::new(),
             services: Arc::default(),
             filters: BTreeMap::new(),

@@ -25,10 +25,9 @@ use std::time::Duration;
 use http::Response;
 use tokio::time::Instant;
 
-use crate::{
-    authorize::Permitted,
-    codec::body::{Body, BodyError},
-};
+use crate::authorize::Permitted;
+use crate::codec::body::{Body, BodyError};
+use crate::redirect::Mark;
 
 use balance::{Endpoint, Groups, Service};
 pub use balance::{EndpointFigures, Upstreams};
@@ -89,6 +88,8 @@ pub struct UpstreamLimits {
     pub ejection: EjectionLimits,
     /// How names of endpoints are resolved.
     pub names: NameLimits,
+    /// By what the redirection knows connections of ours.
+    pub mark: Mark,
 }
 
 impl Default for UpstreamLimits {
@@ -108,6 +109,7 @@ impl Default for UpstreamLimits {
             slow_start: Duration::from_secs(30),
             ejection: EjectionLimits::default(),
             names: NameLimits::default(),
+            mark: Mark::default(),
         }
     }
 }

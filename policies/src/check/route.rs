@@ -252,6 +252,7 @@ impl<'a> Checker<'a> {
             return Err(self.unattached(route, index, "RouteConflict", message));
         }
         for key in free {
+            self.route_reason(route.key(), &key, rules);
             self.attach_to_service(key, rules);
         }
         Ok(())

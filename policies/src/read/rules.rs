@@ -3,6 +3,7 @@
 mod backend_tls;
 mod frontend_tls;
 mod grpc_route;
+mod redirect;
 mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +39,10 @@ pub(crate) fn inspect(resource: &mut Resource, wrong: &[Span], problems: &mut Ve
         Spec::Gateway(gateway) => rules.gateway(gateway),
         Spec::GrpcRoute(route) => rules.grpc_route(route),
         Spec::HttpRoute(route) => rules.route(route),
-        Spec::Service(service) => rules.service(service),
+        Spec::Service(service) => {
+            rules.service(service);
+            rules.redirection(&resource.annotations);
+        }
         Spec::EndpointSlice(slice) => rules.slice(slice, &resource.labels),
         Spec::Secret(secret) => rules.secret(secret),
         Spec::Filter(filter) => {

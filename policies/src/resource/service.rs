@@ -1,12 +1,13 @@
 //! `Service` and `EndpointSlice`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::locality::{Distribution, EndpointHost};
-use crate::text::{Parsed, PreciseHostname};
+use crate::text::{Address, ClusterAddress, ClusterIp, Parsed, PreciseHostname};
 
 /// A service: its ports. Where it is found is told by EndpointSlices.
 ///
@@ -15,7 +16,7 @@ use crate::text::{Parsed, PreciseHostname};
 /// Kubernetes core/v1, `ServiceSpec`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-ignored" = ["allocateLoadBalancerNodePorts", "clusterIP", "clusterIPs", "externalIPs",
+#[schemars(extend("x-ignored" = ["allocateLoadBalancerNodePorts",
     "externalTrafficPolicy", "healthCheckNodePort", "internalTrafficPolicy", "ipFamilies", "ipFamilyPolicy",
     "loadBalancerClass", "loadBalancerIP", "loadBalancerSourceRanges", "publishNotReadyAddresses", "selector",
     "sessionAffinityConfig"]))]
@@ -23,6 +24,17 @@ pub(crate) struct Service {
     /// `ExternalName` has one endpoint, of that name; all others mean the same here.
     #[serde(rename = "type", default)]
     pub kind: ServiceType,
+    /// The address that clients connect to; `None` for a headless service.
+    #[serde(rename = "clusterIP")]
+    pub cluster_ip: Option<Parsed<ClusterIp>>,
+    /// The addresses that clients connect to, one of each family; the first is `clusterIP`.
+    #[serde(rename = "clusterIPs", default)]
+    #[schemars(length(max = 2))]
+    pub cluster_ips: Vec<Parsed<ClusterIp>>,
+    /// More addresses that clients may connect to.
+    #[serde(rename = "externalIPs", default)]
+    #[schemars(length(max = 100))]
+    pub external_ips: Vec<Parsed<Address>>,
     /// The DNS name of what is outside the cluster.
     pub external_name: Option<Parsed<PreciseHostname>>,
     /// `None`.
@@ -68,6 +80,26 @@ pub(crate) enum ServiceType {
 }
 
 impl Service {
+    fn cluster_ips(&self) -> impl Iterator<Item = ClusterAddress> {
+        self.cluster_ip.iter().chain(&self.cluster_ips).map(|parsed| parsed.0)
+    }
+
+    /// Clients connect to the addresses of its endpoints.
+    pub(crate) fn is_headless(&self) -> bool {
+        self.cluster_ips().any(|written| written == ClusterAddress::None)
+    }
+
+    /// The addresses that clients connect to, each once, in order.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        let cluster = self.cluster_ips().filter_map(|written| match written {
+            ClusterAddress::At(address) => Some(address),
+            ClusterAddress::None | ClusterAddress::Unset => None,
+        });
+        let external = self.external_ips.iter().map(|parsed| parsed.0);
+        let all: BTreeSet<IpAddr> = cluster.chain(external).collect();
+        all.into_iter().collect()
+    }
+
     /// The name that its endpoint has, if it is an ExternalName service.
     pub(crate) fn outside(&self) -> Option<&str> {
         let name = self.external_name.as_ref().filter(|_| self.kind == ServiceType::ExternalName);

@@ -53,6 +53,14 @@ impl Match {
             && self.query.iter().all(|(name, value)| query_holds(facts.query, name, value))
     }
 
+    /// Whether every request satisfies it.
+    pub(crate) fn holds_always(&self) -> bool {
+        matches!(&self.path, PathMatch::Prefix(prefix) if prefix.is_empty())
+            && self.method.is_none()
+            && self.headers.is_empty()
+            && self.query.is_empty()
+    }
+
     pub(crate) fn weight(&self) -> Weight {
         let (rank, length) = match &self.path {
             PathMatch::Exact(path) => (2, path.chars().count()),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use waypoint_policies::{
-    BackendTls, Checked, Hostname, Resources, Severity, SubjectAltName, Trust, check, merge, read,
+    BackendTls, Checked, Hostname, Numbering, Resources, Severity, SubjectAltName, Trust, check,
+    merge, read,
 };
 
 use crate::support::{checked, file, right};
@@ -149,7 +150,7 @@ fn a_refused_policy_lets_nothing_be_sent_to_what_it_names() {
         let text = [CART, &policy("p", "", target, validation)].concat();
         let reading = read(&[file("test.yaml", &text)]);
         assert!(!reading.problems.is_empty());
-        let checked = check(&merge(&Resources::default(), reading), &BTreeMap::new());
+        let checked = check(&merge(&Resources::default(), reading), &Numbering::default());
         let covers = covers(&checked);
         assert!(matches!(covers["shop/door:80"], Some(Err(_))), "{covers:?}");
         assert_eq!(covers["shop/cart:80"].is_some(), all, "{target}");
@@ -163,7 +164,7 @@ fn a_policy_that_is_refused_later_keeps_its_last_good_version() {
     let bad = [CART, &policy("p", "", "name: door", "hostname: cart.test")];
     let resources = merge(&Resources::default(), read(&[file("test.yaml", &good.concat())]));
     let resources = merge(&resources, read(&[file("test.yaml", &bad.concat())]));
-    let checked = check(&resources, &BTreeMap::new());
+    let checked = check(&resources, &Numbering::default());
     assert_eq!(covers(&checked)["shop/door:80"], Some(Ok("p".into())));
 }
 

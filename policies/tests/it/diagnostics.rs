@@ -1,9 +1,8 @@
 //! Every kind of mistake, as a person sees it: a file in, the rendered problems out.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use waypoint_policies::{Problem, Resources, check, merge, read, render};
+use waypoint_policies::{Numbering, Problem, Resources, check, merge, read, render};
 
 use crate::support::file;
 
@@ -36,7 +35,7 @@ fn shown(name: &str, text: &str) -> String {
     let reading = read(&[file(name, text)]);
     let mut shown = render(&reading.problems);
     let notes = reading.notes.clone();
-    let checked = check(&merge(&Resources::default(), reading), &BTreeMap::new());
+    let checked = check(&merge(&Resources::default(), reading), &Numbering::default());
     shown += &render(&checked.problems);
     for note in notes.iter().chain(&checked.notes) {
         shown += &format!("note: {}:{}: {}\n", note.file, note.line, note.message);

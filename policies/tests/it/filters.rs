@@ -1,11 +1,11 @@
 //! Filters: what they mean, where they run, in which order, and what is denied without them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
 use waypoint_policies::{
-    Bodies, FailurePolicy, Filter, Isolation, ModuleSource, Phase, Resources, check, merge, read,
+    Bodies, FailurePolicy, Filter, Isolation, ModuleSource, Numbering, Phase, Resources, check,
+    merge, read,
 };
 
 use crate::support::{EDGE, checked, file, right, service};
@@ -148,7 +148,7 @@ fn every_field_of_a_filter_arrives() {
   bodies: BeforeHeaders
 ";
     let reading = read(&[file("/etc/waypoint/filters.yaml", &filter("f", spec))]);
-    let checked = check(&merge(&Resources::default(), reading), &BTreeMap::new());
+    let checked = check(&merge(&Resources::default(), reading), &Numbering::default());
     let filter = checked.model.filters.values().next().unwrap();
     assert_eq!(filter.module, ModuleSource::File("/etc/waypoint/modules/m.wasm".into()));
     assert_eq!(filter.sha256.as_deref(), Some("a".repeat(64).as_str()));
@@ -222,7 +222,7 @@ spec:
             .concat();
     let reading = read(&[file("test.yaml", &text)]);
     assert_eq!(reading.problems.len(), 1);
-    let checked = check(&merge(&Resources::default(), reading), &BTreeMap::new());
+    let checked = check(&merge(&Resources::default(), reading), &Numbering::default());
     assert!(checked.model.filters.is_empty());
     let denied = checked.denied.first()?;
     let entrances = denied.entrances.iter().map(ToString::to_string).collect();
@@ -306,7 +306,7 @@ data: {filter.json: '{\"a\":1}'}
     let checked = |spec: &str| {
         let text = filter("f", spec) + map;
         let reading = read(&[file("f.yaml", &text)]);
-        check(&merge(&Resources::default(), reading), &BTreeMap::new())
+        check(&merge(&Resources::default(), reading), &Numbering::default())
     };
     let config = |checked: &waypoint_policies::Checked| {
         checked.model.filters.values().next().unwrap().config.clone()

@@ -11,6 +11,7 @@ mod grpc_route;
 mod merging;
 mod oracle;
 mod port_table;
+mod redirect;
 mod robustness;
 mod routing;
 mod schema;

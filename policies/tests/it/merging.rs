@@ -1,8 +1,6 @@
 //! Last good versions, one resource at a time.
 
-use std::collections::BTreeMap;
-
-use waypoint_policies::{Resources, check, fall_back, merge, read};
+use waypoint_policies::{Numbering, Resources, check, fall_back, merge, read};
 
 use crate::support::{EDGE, file, resources, service};
 
@@ -24,7 +22,7 @@ fn a_refused_resource_keeps_its_last_good_version_and_a_removed_one_goes() {
     assert_eq!(names(&first), ["Service default/cart", "Service default/pay"]);
     let second = reload(&first, &[("a.yaml", &CART.replace("port: 80", "port: many"))]);
     assert_eq!(names(&second), ["Service default/cart"]);
-    let ports = check(&second, &BTreeMap::new())
+    let ports = check(&second, &Numbering::default())
         .model
         .services
         .keys()
@@ -93,10 +91,10 @@ spec: {targetRefs: [{kind: Service, name: cart}], module: {url: 'builtin://jwt-a
     let good = resources(&text);
     let now =
         resources(&text.replace("[{kind: Service, name: cart}]", "[{kind: Service, name: crat}]"));
-    let checked = check(&now, &BTreeMap::new());
+    let checked = check(&now, &Numbering::default());
     assert_eq!(checked.problems.len(), 1);
     let settled = fall_back(&good, &now, &checked.problems).expect("the filter falls back");
-    let checked = check(&settled, &checked.ports);
+    let checked = check(&settled, &Numbering { ports: checked.ports, ..Numbering::default() });
     assert!(checked.problems.is_empty());
     assert!(checked.model.entrances.iter().any(|entrance| !entrance.filters.is_empty()));
     assert!(fall_back(&settled, &settled, &checked.problems).is_none());
@@ -119,7 +117,7 @@ spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: cart, port: 80}
     .concat();
     let reading = read(&[file("a.yaml", &text)]);
     assert_eq!(reading.problems.len(), 2);
-    let checked = check(&reading.resources, &BTreeMap::new());
+    let checked = check(&reading.resources, &Numbering::default());
     assert!(checked.problems.is_empty(), "{:?}", checked.problems);
     assert!(checked.model.entrances.is_empty());
 }
@@ -135,6 +133,6 @@ spec: {parentRefs: [{name: egde}], rules: [{bckendRefs: []}]}
 ";
     let reading = read(&[file("a.yaml", &[EDGE, route].concat())]);
     assert_eq!(reading.problems[0].nearest.as_deref(), Some("backendRefs"));
-    let checked = check(&reading.resources, &BTreeMap::new());
+    let checked = check(&reading.resources, &Numbering::default());
     assert_eq!(checked.problems[0].nearest.as_deref(), Some("edge"));
 }

@@ -1,9 +1,8 @@
 //! What must hold for every resource file; `waypoint/fuzz` compiles this file, too.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use waypoint_policies::{Problem, Resources, SourceFile, check, merge, read, render};
+use waypoint_policies::{Numbering, Problem, Resources, SourceFile, check, merge, read, render};
 
 /// What reading and checking one small file may take, with much room for a busy machine.
 const TIME_MAX: Duration = Duration::from_secs(20);
@@ -38,7 +37,7 @@ pub(crate) fn resource_files(bytes: &[u8]) {
 fn problems(files: &[SourceFile]) -> Vec<Problem> {
     let mut reading = read(files);
     let mut problems = std::mem::take(&mut reading.problems);
-    let checked = check(&merge(&Resources::default(), reading), &BTreeMap::new());
+    let checked = check(&merge(&Resources::default(), reading), &Numbering::default());
     problems.extend(checked.problems);
     let shown = render(&problems);
     assert_eq!(shown.is_empty(), problems.is_empty());

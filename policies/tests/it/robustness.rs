@@ -1,9 +1,7 @@
 //! No text makes the reader panic, hang or eat memory.
 
-use std::collections::BTreeMap;
-
 use waypoint_policies::{
-    DEPTH_MAX, NODES_MAX, PROBLEMS_MAX, Resources, check, merge, read, render,
+    DEPTH_MAX, NODES_MAX, Numbering, PROBLEMS_MAX, Resources, check, merge, read, render,
 };
 
 use crate::oracle::resource_files;
@@ -119,7 +117,7 @@ fn whatever_is_written_reading_and_checking_end_without_a_panic() {
         }
         let reading = read(&[file(path, &text)]);
         let _ = render(&reading.problems);
-        let checked = check(&merge(&Resources::default(), reading), &BTreeMap::new());
+        let checked = check(&merge(&Resources::default(), reading), &Numbering::default());
         let _ = render(&checked.problems);
     }
 }

@@ -1,8 +1,8 @@
 //! What the tests share.
 
-use std::collections::BTreeMap;
-
-use waypoint_policies::{Checked, Resources, Severity, SourceFile, check, merge, read, render};
+use waypoint_policies::{
+    Checked, Numbering, Resources, Severity, SourceFile, check, merge, read, render,
+};
 
 /// A file.
 pub(crate) fn file(path: &str, text: &str) -> SourceFile {
@@ -18,7 +18,7 @@ pub(crate) fn resources(text: &str) -> Resources {
 
 /// The model of one file, which must be right in itself; between resources there may be problems.
 pub(crate) fn checked(text: &str) -> Checked {
-    check(&resources(text), &BTreeMap::new())
+    check(&resources(text), &Numbering::default())
 }
 
 /// The model of one file in which nothing is wrong.

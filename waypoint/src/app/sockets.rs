@@ -21,6 +21,7 @@ use crate::journey::Journey;
 use crate::listener::{self, HandshakeLog, Listener, TlsSource};
 use crate::metrics::Metrics;
 use crate::overload::Clients;
+use crate::redirect::Publisher;
 use crate::resources::Listeners;
 use crate::snapshot::{Current, Snapshot, SnapshotTls};
 use crate::upstream::Upstreams;
@@ -43,11 +44,15 @@ pub(super) struct Sockets {
     pub(super) addresses: Arc<Addresses>,
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) inherited: Inherited,
+    /// Who tells the agents where services are served.
+    pub(super) publisher: Option<Arc<Publisher>>,
     pub(super) bound: BTreeMap<Arc<str>, Bound>,
 }
 
 /// One entrance's socket.
 pub(super) struct Bound {
+    /// The port that was wanted.
+    port: u16,
     https: bool,
     closing: Closing,
     /// Until the snapshot that wants it is in force: clients wait in the kernel's queue.
@@ -57,13 +62,19 @@ pub(super) struct Bound {
 impl Listeners for Sockets {
     async fn before_swap(&mut self, next: &Arc<Snapshot>) -> Vec<(String, std::io::Error)> {
         let mut failed = Vec::new();
+        // HTTPS became HTTP, or a service has another number: the new socket takes its place. All of
+        // them first, for one may be in the way of another.
         for entrance in &next.model.entrances {
-            let https = entrance.tls.is_some();
-            match self.bound.get(&entrance.name) {
-                Some(bound) if bound.https == https => continue,
-                // HTTPS became HTTP, or the other way: the new socket takes the port's place.
-                Some(_) => self.drain(&Arc::clone(&entrance.name)),
-                None => {}
+            let is_other = |bound: &Bound| {
+                bound.https != entrance.tls.is_some() || bound.port != entrance.port
+            };
+            if self.bound.get(&entrance.name).is_some_and(is_other) {
+                self.drain(&entrance.name);
+            }
+        }
+        for entrance in &next.model.entrances {
+            if self.bound.contains_key(&entrance.name) {
+                continue;
             }
             match self.bind(entrance).await {
                 Ok(bound) => {
@@ -101,6 +112,10 @@ impl Listeners for Sockets {
         }
         self.upstreams.listens_on(self.addresses.all().into_values().collect());
         self.addresses.publish();
+        // Not before they are bound: agents send connections to what is published.
+        if let Some(publisher) = &self.publisher {
+            publisher.publish(&current.ports, &self.addresses.all());
+        }
     }
 }
 
@@ -115,6 +130,7 @@ impl Sockets {
         };
         self.addresses.set(&entrance.name, listener.local_addr()?, &listener)?;
         Ok(Bound {
+            port: entrance.port,
             https: entrance.tls.is_some(),
             closing: self.closing.child(),
             waiting: Some(listener),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use waypoint_abi::{ArtefactCache, EngineOptions};
+use waypoint_policies::ports::Ports;
 
 use super::{Settings, StartError};
 use crate::access_log::{AccessLog, Records};
@@ -15,6 +16,7 @@ use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::mirror::Mirrors;
 use crate::overload::{self, Bounds, Clients, Descriptors};
+use crate::redirect::{Mark, Publisher};
 use crate::resources::{self, Builder, Generations, Modules, Parts, Sources};
 use crate::snapshot::{CalloutTargets, Current};
 use crate::upstream::{NameLimits, UpstreamLimits, Upstreams};
@@ -33,6 +35,7 @@ pub(super) struct State {
     pub(super) generations: Arc<Generations>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) modules: Modules,
+    pub(super) mark: Mark,
 }
 
 impl State {
@@ -44,7 +47,9 @@ impl State {
         let host = FilterHost::new(tasks.clone(), Arc::clone(&targets));
         let generations = Arc::new(Generations::new(Arc::new(host)));
         let names = NameLimits { resolver: settings.resolver, ..NameLimits::default() };
-        let limits = UpstreamLimits { names, ..UpstreamLimits::default() };
+        let mark = settings.redirect.as_ref();
+        let mark = mark.map_or_else(Mark::default, |one| Mark::if_allowed(one.mark));
+        let limits = UpstreamLimits { names, mark, ..UpstreamLimits::default() };
         let upstreams = Upstreams::new(limits, tasks.clone());
         let metrics = Metrics::new(Arc::clone(&generations) as _, &upstreams);
         tracing::debug!(cache = %settings.cache_dir.display(), "engine started");
@@ -54,7 +59,8 @@ impl State {
             upstreams,
             generations,
             metrics,
-            modules: Modules::new(engine, cache),
+            modules: Modules::new(engine, cache, mark),
+            mark,
         })
     }
 
@@ -92,7 +98,12 @@ impl State {
         settings.access_log.map(start).transpose().map_err(StartError::Setup)
     }
 
-    pub(super) fn builder(self, settings: &Settings) -> Builder {
+    pub(super) fn builder(
+        self,
+        settings: &Settings,
+        publisher: Option<Arc<Publisher>>,
+        ports: Ports,
+    ) -> Builder {
         Builder::new(Parts {
             sources: Sources(settings.files.clone()),
             modules: self.modules,
@@ -101,6 +112,8 @@ impl State {
             targets: self.targets,
             current: self.current,
             place: settings.place.clone(),
+            publisher,
+            ports,
         })
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use waypoint_policies::{Note, Problem};
+use waypoint_policies::{Note, Numbering, Problem};
 
 use super::say;
 use crate::resources::Sources;
@@ -46,7 +46,7 @@ fn findings(sources: &Sources) -> (Vec<Problem>, Vec<Note>) {
     let mut reading = waypoint_policies::read(&files);
     problems.append(&mut reading.problems);
     let mut notes = std::mem::take(&mut reading.notes);
-    let mut checked = waypoint_policies::check(&reading.resources, &BTreeMap::new());
+    let mut checked = waypoint_policies::check(&reading.resources, &Numbering::default());
     problems.append(&mut checked.problems);
     notes.append(&mut checked.notes);
     (problems, notes)

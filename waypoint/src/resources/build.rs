@@ -1,23 +1,25 @@
 //! One build: from files to the next snapshot, aside from the one that serves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::task::{JoinError, spawn_blocking};
+use waypoint_policies::ports::Ports;
 use waypoint_policies::{
     AppProtocol, Checked, Denied, Endpoint, EndpointHost, Entrance, FailurePolicy, Filter,
-    FilterKey, Model, Note, Place, Problem, ResourceKey, Resources, ServicePort, ServicePortKey,
-    SourceFile,
+    FilterKey, Model, Note, Numbering, Place, Problem, ResourceKey, ServicePort,
 };
 
+use super::desired::{Desired, Found};
 use super::generations::is_offered;
 use super::modules::ModuleDigest;
 use super::{Generations, Modules, ReloadResult, Sources};
 use crate::identity::ClientTrust;
 use crate::listener::TlsTerms;
+use crate::redirect::Publisher;
 use crate::snapshot::{
     CalloutTargets, CertificateStore, Current, FilterSlot, ServedEntrance, ServedService, Services,
     Snapshot, SnapshotCertificates,
@@ -52,13 +54,19 @@ pub struct Parts {
     pub current: Arc<Current>,
     /// Where we run.
     pub place: Place,
+    /// Who tells the agents.
+    pub publisher: Option<Arc<Publisher>>,
+    /// Service ports that are known already.
+    pub ports: Ports,
 }
 
 /// Builds snapshots, and remembers what the last one was built from.
 pub struct Builder {
     parts: Parts,
-    resources: Resources,
-    ports: BTreeMap<ServicePortKey, u16>,
+    desired: Desired,
+    ports: Ports,
+    /// Numbers of service ports that something else holds.
+    taken: BTreeSet<u16>,
     /// Digest of the files and modules of the last build that had no problems.
     clean: Option<[u8; 32]>,
 }
@@ -66,7 +74,9 @@ pub struct Builder {
 impl Builder {
     /// Nothing has been built yet.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, resources: Resources::default(), ports: BTreeMap::new(), clean: None }
+        let desired = Desired::new(parts.sources.clone());
+        let (ports, taken) = (parts.ports.clone(), BTreeSet::new());
+        Self { parts, desired, ports, taken, clean: None }
     }
 
     /// The number of the snapshot in force.
@@ -81,6 +91,11 @@ impl Builder {
         self.parts.modules.retain(|module| self.parts.generations.uses(module));
     }
 
+    /// Something else listens on these numbers: the next build gives others.
+    pub fn give_up(&mut self, numbers: &BTreeSet<u16>) {
+        self.taken.extend(numbers);
+    }
+
     /// The next build swaps even if no file changes: something outside the files was wrong.
     pub fn retry(&mut self) {
         self.clean = None;
@@ -92,13 +107,14 @@ impl Builder {
     ///
     /// Not cancel safe: a dropped build may have started generations that the next one reuses.
     pub async fn build(&mut self) -> Built {
-        let (checked, problems, notes, files) = match self.check().await {
-            Ok(read) => read,
+        let found = match self.check().await {
+            Ok(found) => found,
             Err(error) => return unreadable(&error),
         };
-        let mut problems = problems;
+        let Found { checked, mut problems, notes, digest: files } = found;
         let next = self.parts.current.load().number + 1;
         let Checked { model, denied, ports, .. } = checked;
+        let renumbered = self.ports != ports;
         self.ports = ports;
         let services = Arc::new(self.services(&model, &mut problems));
         // Before the filters start: one may need a callout to become ready.
@@ -108,7 +124,7 @@ impl Builder {
         let filters = self.filters(&model, &mut digest, &mut problems).await;
         let digest: [u8; 32] = digest.finalize().into();
         let refused = problems.iter().any(Problem::is_error);
-        if !refused && self.clean == Some(digest) {
+        if !refused && !renumbered && self.clean == Some(digest) {
             return Built { snapshot: None, result: ReloadResult::Unchanged, problems, notes };
         }
         let entrances = self.entrances(&model, &filters, &denied, &mut problems);
@@ -125,6 +141,7 @@ impl Builder {
         let snapshot = Snapshot {
             number: next,
             model,
+            ports: self.ports.clone(),
             entrances,
             services,
             filters,
@@ -135,32 +152,22 @@ impl Builder {
         Built { snapshot: Some(Arc::new(snapshot)), result, problems, notes }
     }
 
-    /// Reads and checks the files; what is refused falls back to its last good version.
-    async fn check(&mut self) -> Result<(Checked, Vec<Problem>, Vec<Note>, [u8; 32]), JoinError> {
-        let sources = self.parts.sources.clone();
-        let (previous, ports) = (std::mem::take(&mut self.resources), self.ports.clone());
+    /// Reads and checks the files, aside from the runtime's threads.
+    async fn check(&mut self) -> Result<Found, JoinError> {
+        let (mut desired, ports) = (self.desired.clone(), self.ports.clone());
+        let (publisher, taken) = (self.parts.publisher.clone(), self.taken.clone());
         let read = spawn_blocking(move || {
-            let (files, unread) = sources.load();
-            let digest = digest_of(&files);
-            let mut reading = waypoint_policies::read(&files);
-            reading.unreadable.extend(unread.iter().map(|problem| problem.file.clone()));
-            let mut problems = unread;
-            problems.append(&mut reading.problems);
-            let notes = std::mem::take(&mut reading.notes);
-            let mut resources = waypoint_policies::merge(&previous, reading);
-            let mut checked = waypoint_policies::check(&resources, &ports);
-            let fallen = waypoint_policies::fall_back(&previous, &resources, &checked.problems);
-            problems.append(&mut checked.problems);
-            if let Some(fallen) = fallen {
-                checked = waypoint_policies::check(&fallen, &ports);
-                resources = fallen;
-            }
-            (resources, checked, problems, notes, digest)
+            let numbering = match publisher {
+                Some(publisher) => publisher.numbering(ports, taken),
+                // Nobody maps a number of ours.
+                None => Numbering { ports, acknowledged: u64::MAX, now: 0, taken },
+            };
+            let found = desired.read(&numbering);
+            (desired, found)
         });
-        let (resources, mut checked, problems, mut notes, digest) = read.await?;
-        self.resources = resources;
-        notes.append(&mut checked.notes);
-        Ok((checked, problems, notes, digest))
+        let (desired, found) = read.await?;
+        self.desired = desired;
+        Ok(found)
     }
 
     fn services(&self, model: &Model, problems: &mut Vec<Problem>) -> Services {
@@ -198,8 +205,12 @@ impl Builder {
             Ok(tls) => Security::Tls(tls),
             Err(error) => {
                 let (message, at) = (error.to_string(), "spec/validation");
-                let problem =
-                    self.resources.problem("upstream-tls", &settings.policy, at, &message);
+                let problem = self.desired.resources().problem(
+                    "upstream-tls",
+                    &settings.policy,
+                    at,
+                    &message,
+                );
                 // Once, however many ports it covers.
                 if !problems.contains(&problem) {
                     problems.push(problem);
@@ -262,7 +273,7 @@ impl Builder {
             namespace: filter.key.namespace.clone(),
             name: filter.key.name.clone(),
         };
-        self.resources.problem("filter-start", &key, "spec", &message)
+        self.desired.resources().problem("filter-start", &key, "spec", &message)
     }
 
     fn entrances(
@@ -307,7 +318,7 @@ impl Builder {
             let (namespace, name) = bad.secret().split_once('/').unwrap_or_default();
             let (kind, namespace) = ("Secret".to_owned(), namespace.to_owned());
             let key = ResourceKey { kind, namespace, name: name.to_owned() };
-            self.resources.problem("certificate", &key, "metadata/name", &bad.to_string())
+            self.desired.resources().problem("certificate", &key, "metadata/name", &bad.to_string())
         }));
         Some(Arc::new(store))
     }
@@ -327,7 +338,7 @@ impl Builder {
             let (trust, bad) = ClientTrust::build(clients, &TlsTerms::provider());
             problems.extend(bad.iter().map(|bad| {
                 let (key, message) = (&bad.source_key, bad.to_string());
-                self.resources.problem("client-trust", key, "metadata/name", &message)
+                self.desired.resources().problem("client-trust", key, "metadata/name", &message)
             }));
             trust
         });
@@ -350,17 +361,6 @@ fn target(endpoint: &Endpoint) -> Target {
         EndpointHost::Address(address) => Target::Address(SocketAddr::new(*address, endpoint.port)),
         EndpointHost::Name(name) => Target::Name(Arc::clone(name), endpoint.port),
     }
-}
-
-fn digest_of(files: &[SourceFile]) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for file in files {
-        digest.update((file.path.len() as u64).to_le_bytes());
-        digest.update(&file.path);
-        digest.update((file.text.len() as u64).to_le_bytes());
-        digest.update(&file.text);
-    }
-    digest.finalize().into()
 }
 
 /// The task that reads the files panicked, or the runtime ends.

@@ -17,12 +17,12 @@ use rustls_pki_types::ServerName;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use waypoint_abi::MODULE_BYTES_MAX;
 
 use super::modules::hex;
+use crate::redirect::Mark;
 
 /// One attempt, from the connection to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -64,8 +64,8 @@ pub enum FetchError {
 }
 
 /// Fetches modules and keeps them in memory.
-#[derive(Default)]
 pub(super) struct Fetcher {
+    mark: Mark,
     kept: Mutex<HashMap<String, Kept>>,
 }
 
@@ -75,6 +75,11 @@ struct Kept {
 }
 
 impl Fetcher {
+    /// Nothing has been fetched yet.
+    pub(super) fn new(mark: Mark) -> Self {
+        Self { mark, kept: Mutex::default() }
+    }
+
     /// A module's bytes. With a digest, what was fetched once is not asked for again; without one,
     /// it is after [`FRESH`], and what memory holds is used when that fails.
     pub(super) async fn fetch(
@@ -88,7 +93,7 @@ impl Fetcher {
         {
             return Ok(kept.bytes.clone());
         }
-        match attempts(url).await {
+        match attempts(self.mark, url).await {
             Ok(bytes) => {
                 // Kept wrong bytes would be refused for ever, for they are never asked for again.
                 if sha256.is_none_or(|wanted| hex(&Sha256::digest(&bytes)) == wanted) {
@@ -116,10 +121,10 @@ impl Fetcher {
     }
 }
 
-async fn attempts(url: &str) -> Result<Vec<u8>, FetchError> {
+async fn attempts(mark: Mark, url: &str) -> Result<Vec<u8>, FetchError> {
     let mut pause = PAUSE;
     for _ in 1..ATTEMPTS {
-        match once(url).await {
+        match once(mark, url).await {
             Err(
                 FetchError::Connect { .. } | FetchError::Http { .. } | FetchError::Timeout { .. },
             ) => {
@@ -129,15 +134,15 @@ async fn attempts(url: &str) -> Result<Vec<u8>, FetchError> {
             done => return done,
         }
     }
-    once(url).await
+    once(mark, url).await
 }
 
-async fn once(url: &str) -> Result<Vec<u8>, FetchError> {
+async fn once(mark: Mark, url: &str) -> Result<Vec<u8>, FetchError> {
     let late = |_| FetchError::Timeout { url: url.to_owned() };
-    timeout(TIMEOUT, get(url)).await.map_err(late)?
+    timeout(TIMEOUT, get(mark, url)).await.map_err(late)?
 }
 
-async fn get(url: &str) -> Result<Vec<u8>, FetchError> {
+async fn get(mark: Mark, url: &str) -> Result<Vec<u8>, FetchError> {
     let bad_url = || FetchError::Url { url: url.to_owned() };
     let uri: Uri = url.parse().map_err(|_| bad_url())?;
     let https = uri.scheme() == Some(&Scheme::HTTPS);
@@ -145,7 +150,7 @@ async fn get(url: &str) -> Result<Vec<u8>, FetchError> {
     let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
     let address = resolve(url, &host, port).await?;
     let connect = |source| FetchError::Connect { url: url.to_owned(), source };
-    let stream = TcpStream::connect(address).await.map_err(connect)?;
+    let stream = mark.connect(address).await.map_err(connect)?;
     if !https {
         return exchange(url, &uri, stream).await;
     }

@@ -16,6 +16,7 @@ use waypoint_policies::ModuleSource;
 
 use super::fetch::{FetchError, Fetcher};
 use crate::compile::{self, ChildError};
+use crate::redirect::Mark;
 
 /// The SHA-256 of a module's bytes.
 pub(super) type ModuleDigest = [u8; 32];
@@ -66,8 +67,8 @@ pub struct Modules {
 
 impl Modules {
     /// Compiled modules are kept in `cache` and run on `engine`.
-    pub fn new(engine: Engine, cache: ArtefactCache) -> Self {
-        let (fetcher, loaded) = (Fetcher::default(), Mutex::default());
+    pub fn new(engine: Engine, cache: ArtefactCache, mark: Mark) -> Self {
+        let (fetcher, loaded) = (Fetcher::new(mark), Mutex::default());
         Self { engine, cache, fetcher, loaded, compilers: Semaphore::new(COMPILERS_MAX) }
     }
 

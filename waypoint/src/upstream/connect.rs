@@ -39,20 +39,21 @@ pub(super) enum ConnectError {
 pub(super) async fn connect(endpoint: &Endpoint) -> Result<Channel, ConnectError> {
     let address = endpoint.address;
     let limit = endpoint.shared.limits.connect_timeout;
-    let failure = match tokio::time::timeout(limit, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => match prepare(&stream) {
-            Ok(()) => match secure(endpoint, stream).await {
-                Ok(channel) => return Ok(channel),
-                Err(failure) => ConnectError::Tls { address, failure },
+    let failure =
+        match tokio::time::timeout(limit, endpoint.shared.limits.mark.connect(address)).await {
+            Ok(Ok(stream)) => match prepare(&stream) {
+                Ok(()) => match secure(endpoint, stream).await {
+                    Ok(channel) => return Ok(channel),
+                    Err(failure) => ConnectError::Tls { address, failure },
+                },
+                Err(error) => ConnectError::Failed { address, source: Arc::new(error) },
             },
-            Err(error) => ConnectError::Failed { address, source: Arc::new(error) },
-        },
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            ConnectError::Refused { address }
-        }
-        Ok(Err(error)) => ConnectError::Failed { address, source: Arc::new(error) },
-        Err(_elapsed) => ConnectError::Timeout { address, limit },
-    };
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                ConnectError::Refused { address }
+            }
+            Ok(Err(error)) => ConnectError::Failed { address, source: Arc::new(error) },
+            Err(_elapsed) => ConnectError::Timeout { address, limit },
+        };
     endpoint.cool_down();
     Err(failure)
 }
