@@ -11,10 +11,11 @@ CARGO := cargo
 TESTED := -p waypoint -p waypoint-abi -p waypoint-filters -p waypoint-policies -p waypoint-redirect -p waypoint-sdk
 FILTERS := -p waypoint-filter-jwt-auth -p waypoint-filter-payload-router -p waypoint-filter-pii-redact
 
-.PHONY: help run test test-faults test-suites fuzz lint perf setup
+.PHONY: help run run-redirect test test-faults test-suites fuzz lint perf setup
 
 help:
 	@echo "make run     build, start the example and print what to try (Ctrl-C ends it)"
+	@echo "make run-redirect  the eBPF redirection, step by step (root)"
 	@echo "make test    build and run every test"
 	@echo "make test-faults  the long tests that make test leaves out"
 	@echo "make test-suites  suites of others: h2spec, gRPC interop (needs Go)"
@@ -25,6 +26,11 @@ help:
 run: setup
 	$(CARGO) build --locked -p waypoint
 	@exec target/debug/waypoint demo $(ARGS)
+
+# The redirection, step by step, in network namespaces of its own. Needs root.
+run-redirect: setup
+	$(CARGO) build --locked -p waypoint
+	@target/debug/waypoint redirect demo
 
 test: setup
 	@.ci/envoy

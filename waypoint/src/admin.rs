@@ -25,7 +25,8 @@ use crate::upstream::Upstreams;
 
 pub use server::serve;
 
-type Answer = Response<Full<Bytes>>;
+/// What an operator's port answers.
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// What the admin port shows and does.
 pub struct Admin {
@@ -49,13 +50,14 @@ pub struct Admin {
 #[derive(Clone)]
 pub struct Health {
     started: Arc<AtomicBool>,
+    leaving: Arc<AtomicBool>,
     closing: Closing,
 }
 
 impl Health {
     /// Not ready until [`Health::start`].
     pub fn new(closing: Closing) -> Self {
-        Self { started: Arc::default(), closing }
+        Self { started: Arc::default(), leaving: Arc::default(), closing }
     }
 
     /// The first snapshot is served.
@@ -63,9 +65,16 @@ impl Health {
         self.started.store(true, Ordering::Release);
     }
 
+    /// It will not be served much longer: whoever asks should go elsewhere.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
     /// Whether new requests should come here.
     pub fn is_ready(&self) -> bool {
-        self.started.load(Ordering::Acquire) && !self.closing.is_closing()
+        self.started.load(Ordering::Acquire)
+            && !self.leaving.load(Ordering::Acquire)
+            && !self.closing.is_closing()
     }
 
     fn answer(&self) -> Answer {
@@ -142,16 +151,7 @@ impl Admin {
 /// The metrics port.
 pub fn stats(metrics: &Metrics, request: &Request<Incoming>) -> Answer {
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/stats/prometheus" | "/metrics") => {
-            let mut answer = text(StatusCode::OK, &metrics.render());
-            answer.headers_mut().insert(
-                CONTENT_TYPE,
-                HeaderValue::from_static(
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                ),
-            );
-            answer
-        }
+        (&Method::GET, "/stats/prometheus" | "/metrics") => metrics_text(&metrics.render()),
         (_, "/stats/prometheus" | "/metrics") => method_not_allowed("GET"),
         _ => text(StatusCode::NOT_FOUND, "GET /stats/prometheus\n"),
     }
@@ -176,7 +176,15 @@ fn is_loopback(request: &Request<Incoming>) -> bool {
         || name.parse().is_ok_and(|address: std::net::Ipv4Addr| address.is_loopback())
 }
 
-fn text(status: StatusCode, body: &str) -> Answer {
+/// Metrics in the text form of OpenMetrics.
+pub(crate) fn metrics_text(metrics: &str) -> Answer {
+    let mut answer = text(StatusCode::OK, metrics);
+    let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form));
+    answer
+}
+
+pub(crate) fn text(status: StatusCode, body: &str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
     *answer.status_mut() = status;
     answer
@@ -185,7 +193,7 @@ fn text(status: StatusCode, body: &str) -> Answer {
     answer
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     let mut bytes = serde_json::to_vec_pretty(body).expect("dumps are plain values");
     bytes.push(b'\n');
     let mut answer = Response::new(Full::new(Bytes::from(bytes)));
@@ -194,7 +202,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     answer
 }
 
-fn method_not_allowed(allow: &'static str) -> Answer {
+pub(crate) fn method_not_allowed(allow: &'static str) -> Answer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed: {allow}\n"));
     answer.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static(allow));
     answer

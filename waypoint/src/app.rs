@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
 use waypoint_policies::Place;
 use waypoint_policies::ports::Ports;
 
@@ -39,6 +40,9 @@ use takeover::Inherited;
 
 /// How long what supports traffic (admin, guests' last callbacks) may take to end after it.
 const SUPPORT_DRAIN: Duration = Duration::from_secs(2);
+/// How long a waypoint that is not ready any more still accepts connections, where agents send it some:
+/// they ask it more than twice in that time.
+const ANNOUNCE: Duration = Duration::from_secs(1);
 /// How long the access log may take to be written at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 
@@ -86,7 +90,7 @@ pub struct Settings {
     /// Where listening sockets are taken over from a predecessor and given to a successor.
     pub takeover: Option<PathBuf>,
     /// Where service ports are published to the node agents, and remembered.
-    pub redirect: Option<Publication>,
+    pub publication: Option<Publication>,
     /// How long a drain may take.
     pub drain: Duration,
     /// The access log's form; none without it.
@@ -172,6 +176,7 @@ pub struct App {
     /// Closes the operator's ports before the rest of the support, when a successor has them.
     operator: Closing,
     successor: Option<UnixListener>,
+    health: Health,
     _watcher: Option<notify::RecommendedWatcher>,
 }
 
@@ -239,7 +244,10 @@ impl App {
 
         let watcher = settings
             .watch
-            .then(|| resources::watch(&Sources(settings.files.clone()), trigger.clone()))
+            .then(|| {
+                let trigger = trigger.clone();
+                resources::watch(&Sources(settings.files.clone()), move || trigger.pull())
+            })
             .transpose()?;
         tasks.spawn(reloader.run(sockets, ending.clone()));
         if let Some(publisher) = publisher {
@@ -281,6 +289,7 @@ impl App {
             addresses,
             operator,
             successor,
+            health,
             _watcher: watcher,
         };
         Ok((app, signals))
@@ -299,6 +308,7 @@ impl App {
     /// Not cancel safe: it ends the process's work.
     pub async fn until_signalled(self, signals: Signals) {
         let Signals { mut terminate, mut interrupt, mut hangup } = signals;
+        let mut succeeded = false;
         {
             let mut taken_over = pin!(self.taken_over());
             loop {
@@ -310,6 +320,7 @@ impl App {
                     () = &mut taken_over => {
                         tracing::info!("a successor has taken over");
                         self.operator.close();
+                        succeeded = true;
                         break;
                     }
                     _ = hangup.recv() => self.trigger.pull(),
@@ -317,9 +328,17 @@ impl App {
             }
         }
         tracing::info!(seconds = self.settings.drain.as_secs(), "draining");
+        let announced = async move {
+            // A successor listens on the very sockets.
+            if self.settings.publication.is_some() && !succeeded {
+                self.health.leave();
+                sleep(ANNOUNCE).await;
+            }
+            self.drain().await;
+        };
         // Cancel safe: what is dropped here ends with the process.
         tokio::select! {
-            () = self.drain() => {}
+            () = announced => {}
             _ = terminate.recv() => tracing::warn!("second signal: ending at once"),
             _ = interrupt.recv() => tracing::warn!("second signal: ending at once"),
         }
@@ -375,7 +394,7 @@ fn publisher(
     settings: &Settings,
     mark: Mark,
 ) -> Result<(Option<Arc<Publisher>>, Ports), PublishError> {
-    let Some(publication) = &settings.redirect else { return Ok((None, Ports::default())) };
+    let Some(publication) = &settings.publication else { return Ok((None, Ports::default())) };
     let mut publication = publication.clone();
     if publication.advertise.is_empty() {
         if settings.address.is_unspecified() {

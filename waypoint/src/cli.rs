@@ -5,6 +5,7 @@
 
 mod check;
 pub mod logging;
+mod redirect;
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -53,6 +54,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Print JSON Schemas of our kinds.
     Schema(check::SchemaArgs),
+    /// Send connections to services that need L7 to waypoints, by eBPF: the node agent.
+    Redirect(redirect::RedirectArgs),
     /// Start an example: sample upstreams, keys, a token, three filters, files to edit.
     Demo(demo::DemoArgs),
     /// Compile a module from standard input (what `run` starts in a child process).
@@ -158,8 +161,8 @@ pub(crate) struct RunArgs {
 
     /// A folder that is shared with the node agents (`waypoint redirect`): the ports of services that
     /// need L7 are published there once they are bound, and remembered over restarts.
-    #[arg(long, env = "WAYPOINT_REDIRECT", value_name = "DIR")]
-    redirect: Option<PathBuf>,
+    #[arg(long, env = "WAYPOINT_PORTS", value_name = "DIR")]
+    ports: Option<PathBuf>,
 
     /// This waypoint's name in that folder; replicas need one each.
     #[arg(long, env = "WAYPOINT_NAME", default_value = "waypoint", value_parser = parse_name)]
@@ -167,12 +170,16 @@ pub(crate) struct RunArgs {
 
     /// Addresses that clients reach this waypoint at, for entrances that listen on all; by default
     /// --address.
-    #[arg(long, env = "WAYPOINT_ADVERTISE", value_name = "ADDR", value_delimiter = ',')]
+    #[arg(long, env = "WAYPOINT_ADVERTISE", value_name = "ADDR", value_delimiter = ',', value_parser = parse_advertised)]
     advertise: Vec<IpAddr>,
 
+    /// Its share of new connections among the waypoints of a service; 0 = none.
+    #[arg(long, env = "WAYPOINT_WEIGHT", default_value_t = 100, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    weight: u16,
+
     /// The mark (SO_MARK) of its own connections, by which the redirection leaves them alone; set
-    /// where --redirect is and the process may.
-    #[arg(long, env = "WAYPOINT_MARK", default_value_t = MARK_DEFAULT, value_parser = parse_mark)]
+    /// where --ports is given and the process may.
+    #[arg(long, env = "WAYPOINT_MARK", default_value = MARK_DEFAULT, value_parser = parse_mark)]
     mark: u32,
 
     /// How long requests in flight may take to finish after SIGTERM, in seconds.
@@ -183,21 +190,55 @@ pub(crate) struct RunArgs {
     log: LogArgs,
 }
 
-/// How the process talks.
+/// How a proxy talks.
 #[derive(Args, Clone)]
 pub(crate) struct LogArgs {
     /// The access log on standard output.
     #[arg(long, env = "WAYPOINT_ACCESS_LOG", value_enum, default_value_t = AccessLogArg::Json)]
     pub(crate) access_log: AccessLogArg,
 
+    #[command(flatten)]
+    process: ProcessLogArgs,
+}
+
+/// How a process talks.
+#[derive(Args, Clone)]
+pub(crate) struct ProcessLogArgs {
     /// The form of the log on standard error.
     #[arg(long, env = "WAYPOINT_LOG_FORMAT", value_enum, default_value_t = logging::LogFormat::Text)]
-    pub(crate) log_format: logging::LogFormat,
+    log_format: logging::LogFormat,
 
     /// What is logged: off, error, warn, info, debug, trace, or TARGET=LEVEL,… (target `filter`:
     /// what guests log).
     #[arg(long, env = "WAYPOINT_LOG", default_value = "info")]
-    pub(crate) log_level: String,
+    log_level: String,
+}
+
+impl LogArgs {
+    /// Begins to log.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProcessLogArgs::begin`].
+    pub(crate) fn begin(&self) -> Result<logging::LogHandle, ExitCode> {
+        self.process.begin()
+    }
+}
+
+impl ProcessLogArgs {
+    /// Begins to log.
+    ///
+    /// # Errors
+    ///
+    /// The exit code, once the reason is printed.
+    pub(crate) fn begin(&self) -> Result<logging::LogHandle, ExitCode> {
+        let log = logging::init(self.log_format, &self.log_level).map_err(|error| {
+            eprintln!("error: --log-level: {error}");
+            ExitCode::from(EXIT_USAGE)
+        })?;
+        logging::log_panics();
+        Ok(log)
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -234,33 +275,41 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run(*args),
         Command::Check(args) => check::check(&args),
         Command::Schema(args) => check::schema(&args),
+        Command::Redirect(args) => redirect::main(args),
         Command::Demo(args) => demo::main(&args),
         Command::Compile => compile::child(),
     }
 }
 
 fn run(args: RunArgs) -> ExitCode {
-    let log = match logging::init(args.log.log_format, &args.log.log_level) {
+    let log = match args.log.begin() {
         Ok(log) => log,
-        Err(error) => {
-            eprintln!("error: --log-level: {error}");
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(code) => return code,
     };
-    logging::log_panics();
     finish(app::run(args.settings(), log))
 }
 
 /// Prints why the process did not start, with every cause.
 pub(crate) fn finish(result: Result<(), app::StartError>) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
-    let mut cause = std::error::Error::source(&error);
-    eprint!("error: {error}");
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+/// Prints an error with every cause.
+fn report(error: &dyn std::error::Error) -> ExitCode {
+    let mut text = format!("error: {error}");
+    let mut cause = error.source();
     while let Some(inner) = cause {
-        eprint!(": {inner}");
+        let more = inner.to_string();
+        // Some errors tell what they came from themselves.
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
         cause = inner.source();
     }
-    eprintln!();
+    eprintln!("{text}");
     ExitCode::FAILURE
 }
 
@@ -297,10 +346,11 @@ impl RunArgs {
             place: Place { zone: named(self.zone), node: named(self.node) },
             cache_dir: self.cache_dir.unwrap_or_else(app::default_cache_dir),
             takeover: self.takeover,
-            redirect: self.redirect.map(|folder| Publication {
+            publication: self.ports.map(|folder| Publication {
                 folder,
                 name: self.name,
                 advertise: self.advertise,
+                weight: self.weight,
                 mark: self.mark,
             }),
             drain: Duration::from_secs(self.drain_seconds),
@@ -319,6 +369,13 @@ fn parse_bind(text: &str) -> Result<(String, SocketAddr), String> {
         || format!("expected NAME=ADDR:PORT, as in gateway/default/8080=127.0.0.1:0, not {text:?}");
     let (name, address) = text.split_once('=').ok_or_else(expected)?;
     Ok((name.to_owned(), address.parse().map_err(|_| expected())?))
+}
+
+fn parse_advertised(text: &str) -> Result<IpAddr, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) if !address.is_unspecified() && !address.is_multicast() => Ok(address),
+        _ => Err("expected an address that clients can connect to".to_owned()),
+    }
 }
 
 fn parse_name(text: &str) -> Result<String, String> {

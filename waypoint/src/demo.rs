@@ -17,7 +17,7 @@ use clap::Args;
 use waypoint_policies::Place;
 
 use crate::app::{App, Settings, StartError};
-use crate::cli::{EXIT_USAGE, LogArgs, finish, logging, say};
+use crate::cli::{LogArgs, finish, say};
 
 use token::Issuer;
 use upstreams::Upstreams;
@@ -57,12 +57,9 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Starts the example and serves until Ctrl-C.
 pub(crate) fn main(args: &DemoArgs) -> ExitCode {
-    let log = match logging::init(args.log.log_format, &args.log.log_level) {
+    let log = match args.log.begin() {
         Ok(log) => log,
-        Err(error) => {
-            eprintln!("error: --log-level: {error}");
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(code) => return code,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -103,7 +100,7 @@ fn settings(args: &DemoArgs) -> Settings {
         place: Place::default(),
         cache_dir: crate::app::default_cache_dir(),
         takeover: None,
-        redirect: None,
+        publication: None,
         drain: Duration::from_secs(5),
         access_log: args.log.access_log.format(),
     }

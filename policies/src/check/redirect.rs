@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use super::Checker;
 use super::rule::Ready;
 use crate::model::{Backend, ResourceKey, Rule, ServicePortKey};
+use crate::problem::Note;
 use crate::redirect::{Exception, GATEWAY_LABEL, Reason, Redirection, UDP, UNREADY, Unready};
 use crate::resource::Held;
 use crate::resource::service::{Service, ServiceType, Transport};
 
 impl Checker<'_> {
     /// Every TCP port of every Service.
-    pub(super) fn redirections(&self) -> BTreeMap<ServicePortKey, Redirection> {
+    pub(super) fn redirections(&mut self) -> BTreeMap<ServicePortKey, Redirection> {
         let mut all = BTreeMap::new();
         for service in self.resources.each::<Service>() {
             let tcp = service.spec.ports.iter().filter(|port| port.protocol == Transport::Tcp);
@@ -20,6 +21,16 @@ impl Checker<'_> {
                     (service.namespace().to_owned(), service.key().name.clone());
                 let key = ServicePortKey { namespace, name, port: port.port };
                 let redirection = self.redirection(service, &key);
+                if redirection.exception == Some(Exception::Headless)
+                    && !redirection.reasons.is_empty()
+                {
+                    let message = format!(
+                        "{key} is headless: clients connect to its endpoints, past what applies to it"
+                    );
+                    let place = service.at("spec/clusterIP");
+                    let note = Note::new(&place, message, Some(service.key().clone()));
+                    self.report.notes.push(note);
+                }
                 all.insert(key, redirection);
             }
         }

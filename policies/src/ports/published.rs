@@ -19,9 +19,13 @@ pub struct Published {
     pub generation: u64,
     /// Where readiness is asked for (`GET /healthz/ready`).
     pub health: Vec<SocketAddr>,
+    /// Its share of new connections among the waypoints of a service; 0 = none.
+    pub weight: u16,
+    /// The machine that it runs on (`boot_id`).
+    pub machine: String,
     /// The mark (`SO_MARK`) of its own connections; none where it may not set one.
     pub mark: Option<u32>,
-    /// The id of its control group (v2), where no other process is in it.
+    /// The id of its control group (v2) on that machine, where no other process is in it.
     pub cgroup: Option<u64>,
     /// The service ports that it serves.
     pub ports: Vec<Listens>,

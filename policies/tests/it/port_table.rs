@@ -129,7 +129,8 @@ fn agents_have_acknowledged_what_the_slowest_of_them_has() {
 #[test]
 fn what_is_published_is_what_is_remembered() {
     let text = r#"{
-        "waypoint": "w", "generation": 4, "health": ["10.0.0.1:15021"], "mark": null, "cgroup": 7,
+        "waypoint": "w", "generation": 4, "health": ["10.0.0.1:15021"], "weight": 100, "machine": "m",
+        "mark": null, "cgroup": 7,
         "ports": [{"service": {"namespace": "shop", "name": "a", "port": 80}, "port": 20000,
                    "addresses": ["10.0.0.1:20000"]}],
         "retired": [{"service": {"namespace": "shop", "name": "b", "port": 80}, "port": 20001,

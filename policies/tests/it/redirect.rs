@@ -189,6 +189,20 @@ fn what_cannot_or_must_not_be_redirected_says_why() {
 }
 
 #[test]
+fn a_headless_service_that_something_applies_to_is_noted() {
+    let filter = "
+---
+apiVersion: waypoint.rs/v1alpha1
+kind: Filter
+metadata: {name: redact, namespace: shop}
+spec: {module: {url: builtin://pii-redact}}
+";
+    let service = with_address("", "").replace("clusterIP: 10.96.0.7", "clusterIP: None");
+    let notes = right(&format!("{service}{filter}")).notes;
+    assert!(notes.iter().any(|note| note.message.contains("is headless") && note.line == 5));
+}
+
+#[test]
 fn a_waypoint_service_has_no_entrance_of_a_waypoint() {
     let label = ", labels: {gateway.networking.k8s.io/gateway-name: edge}";
     let filter = "

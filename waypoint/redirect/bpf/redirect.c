@@ -143,13 +143,16 @@ static __always_inline bool is_exempt(struct bpf_sock_addr *ctx, const struct se
 	return false;
 }
 
-// A target by weight, or null if none is ready.
+// A target by weight, or null if none is ready. To a loader without CAP_PERFMON the verifier refuses a
+// pointer to one of several places that it knows; the field that is always 0 makes it one that it
+// does not know, and only bounds.
 static __always_inline const struct target *choose(const struct entry *entry)
 {
 	__u32 at = ((__u64)bpf_get_prandom_u32() * entry->total) >> 32;
+	__u32 chosen = entry->targets[0].zero;
 	for (int i = 0; i < TARGETS_MAX; i++) {
 		if (at < entry->targets[i].upto)
-			return &entry->targets[i];
+			return &entry->targets[(chosen + i) & (TARGETS_MAX - 1)];
 	}
 	return 0;
 }

@@ -159,7 +159,8 @@ fn trial() -> Vec<Finding> {
     let mut object = match maps::load(None, &bounds) {
         Ok(object) => object,
         Err(error) => {
-            let finding = Finding::new("programs", true, false, kernel::told(&error));
+            let finding =
+                Finding::new("programs", true, false, kernel::end_of(&kernel::told(&error)));
             return vec![finding.remedy("see the findings above")];
         }
     };

@@ -22,7 +22,7 @@ use aya::programs::ProgramError;
 
 pub use apply::{Applied, ApplyError, Repaired};
 pub use links::Done;
-pub use place::{cgroup_id, default_cgroup};
+pub use place::{cgroup_id, cgroup_path, cgroups_above, default_cgroup};
 pub use plan::TableError;
 
 use crate::detach;
@@ -31,10 +31,12 @@ use crate::table::{ENTRIES_MAX, EXEMPT_MAX, REFUSALS_MAX};
 use links::Attachment;
 pub(crate) use links::{HOOKS, Hook};
 pub(crate) use maps::Maps;
-pub(crate) use place::{Lock, cgroup_path, holder, remove_bpffs};
+pub(crate) use place::{Lock, holder, remove_bpffs};
 
 /// Where the agent pins what it loads, if it is not told otherwise.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/waypoint";
+/// Lines of the verifier that an error shows.
+const TOLD_LINES: usize = 8;
 /// Differences that `drift` lists one by one.
 pub(crate) const DRIFT_LINES: usize = 100;
 
@@ -112,12 +114,12 @@ pub enum OpenError {
     #[error("the programs cannot be loaded: {}", told(.0))]
     Load(#[from] EbpfError),
     /// The verifier refused a program, or this kernel lacks something that it needs.
-    #[error("the program of {hook} cannot be loaded: {}", told(source))]
+    #[error("the program of {hook} cannot be loaded: {}", end_of(&told(reason)))]
     Program {
         /// The hook.
         hook: &'static str,
-        /// What the kernel said.
-        source: ProgramError,
+        /// What the kernel said; the verifier's whole log is in it.
+        reason: ProgramError,
     },
     /// A program could not be attached.
     #[error("{hook} cannot be attached: {source}")]
@@ -153,6 +155,15 @@ pub(crate) fn told(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     text
+}
+
+/// The end of a long text: the verifier writes a line for each instruction, and what is wrong last.
+pub(crate) fn end_of(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.len().checked_sub(TOLD_LINES) {
+        None | Some(0) => text.to_owned(),
+        Some(cut) => format!("({cut} lines)\n{}", lines[cut..].join("\n")),
+    }
 }
 
 /// A pinned map, so that a lost pin can be set again.
@@ -223,7 +234,7 @@ impl Redirect {
         let mut hooks = Vec::new();
         for hook in HOOKS {
             let loaded = Attachment::load(&mut object, hook, &folders.links);
-            hooks.push(loaded.map_err(|source| OpenError::Program { hook: hook.name, source })?);
+            hooks.push(loaded.map_err(|reason| OpenError::Program { hook: hook.name, reason })?);
         }
         let mut redirect = Redirect {
             _lock: lock,

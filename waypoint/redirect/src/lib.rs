@@ -20,7 +20,7 @@ pub use detach::{DetachError, Detached, detach};
 pub use doctor::{Finding, doctor};
 pub use kernel::{
     Applied, ApplyError, Bounds, DEFAULT_PINS, Done, OpenError, Options, Redirect, Repaired,
-    TableError, cgroup_id, default_cgroup,
+    TableError, cgroup_id, cgroup_path, cgroups_above, default_cgroup,
 };
 pub use privileges::{PrivilegesError, drop_privileges, drop_privileges_of_thread};
 pub use state::{

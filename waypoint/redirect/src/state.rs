@@ -161,8 +161,12 @@ impl State {
     /// [`StateError`]: nothing is there, or it cannot be read.
     pub fn read(pins: &Path) -> Result<State, StateError> {
         let folders = Folders::of(pins);
-        if !folders.maps.is_dir() {
-            return Err(StateError::Nothing(pins.to_owned()));
+        match folders.maps.metadata() {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StateError::Nothing(pins.to_owned()));
+            }
+            Err(source) => return Err(StateError::File { path: pins.to_owned(), source }),
         }
         let maps = Maps::open(&folders.maps)?;
         let agent = kernel::holder(pins)

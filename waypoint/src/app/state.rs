@@ -47,7 +47,7 @@ impl State {
         let host = FilterHost::new(tasks.clone(), Arc::clone(&targets));
         let generations = Arc::new(Generations::new(Arc::new(host)));
         let names = NameLimits { resolver: settings.resolver, ..NameLimits::default() };
-        let mark = settings.redirect.as_ref();
+        let mark = settings.publication.as_ref();
         let mark = mark.map_or_else(Mark::default, |one| Mark::if_allowed(one.mark));
         let limits = UpstreamLimits { names, mark, ..UpstreamLimits::default() };
         let upstreams = Upstreams::new(limits, tasks.clone());

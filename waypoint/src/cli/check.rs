@@ -18,16 +18,16 @@ pub(super) struct CheckArgs {
     #[arg(short = 'f', long = "file", value_name = "FILE|DIR", required = true)]
     files: Vec<PathBuf>,
 
-    /// How the findings are printed.
+    /// How the findings are printed; as JSON `{"problems": […], "notes": […]}`.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     /// For a person.
     Text,
-    /// `{"problems": […], "notes": […]}`
+    /// For a program.
     Json,
 }
 

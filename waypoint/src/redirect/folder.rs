@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -79,6 +80,24 @@ impl Folder {
         self.0.join("agents").join(format!("{name}.json"))
     }
 
+    /// The lock of a waypoint's name; `None` if another process has it.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Io`].
+    pub fn lock_waypoint(&self, name: &str) -> Result<Option<fs::File>, FolderError> {
+        lock(&self.waypoints_path().join(format!("{name}.lock")))
+    }
+
+    /// The lock of an agent's name; `None` if another process has it.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Io`].
+    pub fn lock_agent(&self, name: &str) -> Result<Option<fs::File>, FolderError> {
+        lock(&self.0.join("agents").join(format!("{name}.lock")))
+    }
+
     /// What one waypoint has published; `None` if it never did.
     ///
     /// # Errors
@@ -144,12 +163,25 @@ impl Folder {
     /// [`FolderError::Io`].
     pub fn forget_agent(&self, name: &str) -> Result<(), FolderError> {
         let path = self.agent_path(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(FolderError::Io { path, source: error })
+        for path in [path.with_extension("lock"), path] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(FolderError::Io { path, source: error });
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
+    }
+}
+
+fn lock(path: &Path) -> Result<Option<fs::File>, FolderError> {
+    let failed = |source| FolderError::Io { path: path.to_owned(), source };
+    let file = fs::File::options().create(true).append(true).open(path).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(failed(error.into())),
     }
 }
 

@@ -5,14 +5,13 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// The mark unless told otherwise. Of the bits that kube-proxy (0x4000, 0x8000), Istio (0xfff) and
 /// Cilium (0x0f00 and what it adds to that) look at, none is set.
-pub const MARK_DEFAULT: u32 = 0x5750_0000;
+pub const MARK_DEFAULT: &str = "0x57500000";
 
 /// The id of the topmost control group, as the kernel numbers them.
 const ROOT_CGROUP: u64 = 1;
@@ -56,21 +55,24 @@ impl Mark {
     }
 }
 
-/// The id of this process's control group (v2), where no other process is in it; `None` otherwise:
-/// clients in the same group would never be redirected.
+/// The machine, as long as it runs: ids of control groups mean nothing elsewhere.
+pub(super) fn machine() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// The id of this process's control group (v2), where no other process is in it and no group is below;
+/// `None` otherwise: clients in the same group would never be redirected.
 pub(super) fn cgroup() -> Option<u64> {
-    let mounts = fs::read_to_string("/proc/mounts").ok()?;
-    let mount = mounts.lines().find_map(|line| {
-        let mut words = line.split(' ');
-        let path = words.nth(1)?;
-        (words.next()? == "cgroup2").then_some(path)
-    })?;
+    let mount = waypoint_redirect::default_cgroup().ok()?;
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let folder = Path::new(mount).join(path.trim_start_matches('/'));
+    let folder = mount.join(path.trim_start_matches('/'));
     let id = fs::metadata(&folder).ok()?.ino();
     let pid = std::process::id().to_string();
     let members = fs::read_to_string(folder.join("cgroup.procs")).ok()?;
-    let alone = members.lines().all(|member| member == pid);
+    let below = fs::read_dir(&folder).ok()?.flatten();
+    let alone = members.lines().all(|member| member == pid)
+        && below.into_iter().all(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
     (id != ROOT_CGROUP && alone).then_some(id)
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 use waypoint_policies::ports::{
     Acknowledgement, Listens, Numbering, Ports, Published, RetiredPort,
@@ -33,6 +32,8 @@ pub struct Publication {
     pub name: String,
     /// Addresses that clients reach it at, for entrances that listen on all.
     pub advertise: Vec<IpAddr>,
+    /// Its share of new connections among the waypoints of a service; 0 = none.
+    pub weight: u16,
     /// The mark of its own connections, where it may be set.
     pub mark: u32,
 }
@@ -52,18 +53,18 @@ pub enum PublishError {
          first"
     )]
     Forgotten { path: PathBuf, agent: String },
-    /// Entrances listen on all addresses, and none of them is named.
-    #[error("--redirect needs --advertise with the addresses that clients reach this waypoint at")]
+    /// Entrances listen on all addresses, and none is named that a client could connect to.
+    #[error("--ports needs --advertise with the addresses that clients reach this waypoint at")]
     NoAddress,
 }
 
-/// Publishes; one for each process that has `--redirect`.
+/// Publishes; one for each process that has `--ports`.
 pub struct Publisher {
     folder: Folder,
     name: String,
     advertise: Vec<IpAddr>,
+    weight: u16,
     mark: Mark,
-    cgroup: Option<u64>,
     state: Mutex<State>,
 }
 
@@ -94,7 +95,7 @@ impl Publisher {
     ) -> Result<(Arc<Self>, Ports), PublishError> {
         let folder = Folder::open(&publication.folder)?;
         let name = publication.name.clone();
-        let lock = lock(&folder, &name)?;
+        let lock = folder.lock_waypoint(&name)?;
         if lock.is_none() && !succeeds {
             return Err(PublishError::Taken { name, folder: publication.folder.clone() });
         }
@@ -108,16 +109,15 @@ impl Publisher {
         }
         let ports = written.as_ref().map(Published::ports).transpose();
         let ports = ports.expect("checked when it was read").unwrap_or_default();
-        let cgroup = own::cgroup();
-        if mark.value().is_none() && cgroup.is_none() {
+        if identity(mark) == (None, None) {
             tracing::warn!(
                 "agents cannot tell this waypoint's connections from those of its clients, and will \
                  not send it any: it needs CAP_NET_ADMIN, or a control group of its own"
             );
         }
-        let advertise = publication.advertise.clone();
+        let (advertise, weight) = (publication.advertise.clone(), publication.weight);
         let state = Mutex::new(State { lock, closed: false, written, wanted: None });
-        Ok((Arc::new(Self { folder, name, advertise, mark, cgroup, state }), ports))
+        Ok((Arc::new(Self { folder, name, advertise, weight, mark, state }), ports))
     }
 
     /// What the next numbers are made from. Reads files.
@@ -150,6 +150,7 @@ impl Publisher {
             let addresses = self.reached_at(*address);
             Some(Listens { service: service.clone(), port: *port, addresses })
         });
+        let (mark, cgroup) = identity(self.mark);
         let retired = ports.retired.iter().map(|(port, retired)| RetiredPort {
             port: *port,
             service: retired.service.clone(),
@@ -160,8 +161,10 @@ impl Publisher {
             waypoint: self.name.clone(),
             generation: ports.generation,
             health: bound.get("health").map_or_else(Vec::new, |at| self.reached_at(*at)),
-            mark: self.mark.value(),
-            cgroup: self.cgroup,
+            weight: self.weight,
+            machine: own::machine(),
+            mark,
+            cgroup,
             ports: listens.collect(),
             retired: retired.collect(),
         };
@@ -186,7 +189,7 @@ impl Publisher {
             return;
         }
         if state.lock.is_none() {
-            state.lock = lock(&self.folder, &self.name).unwrap_or_default();
+            state.lock = self.folder.lock_waypoint(&self.name).unwrap_or_default();
         }
         let (Some(_), Some(wanted)) = (&state.lock, &state.wanted) else { return };
         match self.folder.publish(wanted) {
@@ -202,6 +205,10 @@ impl Publisher {
     /// until `closing`.
     pub async fn follow(self: Arc<Self>, trigger: Trigger, closing: Closing) {
         while unless(closing.closing(), tokio::time::sleep(LOOK)).await.is_some() {
+            if let Some(wanted) = &mut self.state.lock().wanted {
+                // Somebody may have joined the group.
+                wanted.cgroup = identity(self.mark).1;
+            }
             self.write();
             let retired = self.state.lock().written.as_ref().map(|one| one.retired.is_empty());
             if retired == Some(false) {
@@ -224,14 +231,10 @@ impl Publisher {
     }
 }
 
-/// The lock of a name; `None` if another process has it.
-fn lock(folder: &Folder, name: &str) -> Result<Option<File>, FolderError> {
-    let path = folder.waypoints_path().join(format!("{name}.lock"));
-    let failed = |source| FolderError::Io { path: path.clone(), source };
-    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(failed(error.into())),
+/// By what agents know our connections: the mark, or else the control group.
+fn identity(mark: Mark) -> (Option<u32>, Option<u64>) {
+    match mark.value() {
+        Some(mark) => (Some(mark), None),
+        None => (None, own::cgroup()),
     }
 }

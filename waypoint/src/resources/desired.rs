@@ -31,6 +31,11 @@ impl Desired {
         Self { sources, resources: Resources::default() }
     }
 
+    /// Where they are read from.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
     /// The resources that were right last.
     pub fn resources(&self) -> &Resources {
         &self.resources

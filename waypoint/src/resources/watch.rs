@@ -1,4 +1,4 @@
-//! Watches the files: a change pulls the trigger.
+//! Watches the files, and tells of a change.
 //!
 //! Folders are watched, not files: editors replace files, and a mounted ConfigMap swaps the link
 //! `..data` beside them.
@@ -8,19 +8,22 @@ use std::path::{Path, PathBuf};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use super::{Sources, Trigger};
+use super::Sources;
 
-/// Watches until the returned watcher is dropped.
+/// Watches until the returned watcher is dropped; `changed` is called on a thread of its own.
 ///
 /// # Errors
 ///
 /// The system's watcher cannot be started, or a folder cannot be watched.
-pub fn watch(sources: &Sources, trigger: Trigger) -> notify::Result<RecommendedWatcher> {
+pub fn watch(
+    sources: &Sources,
+    changed: impl Fn() + Send + 'static,
+) -> notify::Result<RecommendedWatcher> {
     let wanted = sources.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         // An error (an overflow) may hide a change: read again.
         if event.map_or(true, |event| is_change(event.kind) && concerns(&wanted, &event)) {
-            trigger.pull();
+            changed();
         }
     })?;
     for (folder, mode) in folders(sources) {

@@ -141,6 +141,12 @@ impl Waypoint {
         Self::launch(&[], dir, resources, arguments, &[], true)
     }
 
+    /// As [`Waypoint::spawn`], by a command that becomes the process.
+    pub(crate) fn spawn_through(through: &[&str], resources: &str, arguments: &[&str]) -> Self {
+        let (dir, folder) = laid_out(resources);
+        Self::launch(through, dir, &folder, arguments, &[], true)
+    }
+
     fn launch(
         through: &[&str],
         dir: tempfile::TempDir,
@@ -161,7 +167,12 @@ impl Waypoint {
             .arg("--addresses-file")
             .arg(&addresses_file)
             .args(["--admin", "127.0.0.1:0", "--stats", "127.0.0.1:0", "--health", "127.0.0.1:0"])
-            .args(["--address", "127.0.0.1", "--workers", "2"])
+            .args(["--workers", "2"])
+            .args(if arguments.contains(&"--address") {
+                &[][..]
+            } else {
+                &["--address", "127.0.0.1"]
+            })
             // Compiled once for all tests.
             .arg("--cache-dir")
             .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("modules"))

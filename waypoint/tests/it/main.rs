@@ -49,6 +49,7 @@ mod hygiene;
 mod interim;
 mod locality;
 mod names;
+mod redirect;
 mod route_filters;
 mod routing;
 mod suites;

@@ -1,5 +1,6 @@
 //! Places of the machine: the cgroup2 tree, the bpffs, the folder of pins and its lock.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -83,8 +84,20 @@ pub fn cgroup_id(folder: &Path) -> io::Result<u64> {
     Ok(fs::metadata(folder)?.ino())
 }
 
+/// The ids of a cgroup and of those above it, up to the topmost one.
+///
+/// # Errors
+/// The folder cannot be read, or is not one of cgroup2.
+pub fn cgroups_above(folder: &Path) -> io::Result<BTreeSet<u64>> {
+    let folder = fs::canonicalize(folder)?;
+    let mut ids = BTreeSet::from([cgroup_id(&folder)?]);
+    // Above the mount it is no cgroup2 any more.
+    ids.extend(folder.ancestors().skip(1).map_while(|above| cgroup_id(above).ok()));
+    Ok(ids)
+}
+
 /// Where a cgroup is, looking at no more than [`CGROUPS_MAX`] folders.
-pub(crate) fn cgroup_path(id: u64) -> Option<PathBuf> {
+pub fn cgroup_path(id: u64) -> Option<PathBuf> {
     let root = default_cgroup().ok()?;
     let found = |path: &Path| fs::metadata(path).is_ok_and(|folder| folder.ino() == id);
     cgroups(&root).into_iter().find(|path| found(path))
@@ -121,13 +134,18 @@ pub(crate) fn on_bpffs(path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Mounts a bpffs at the folder that holds the pins, unless they are on one already.
+/// Mounts a bpffs at the folder that holds the pins, unless they are on one already. Never over a folder
+/// that has something in it: that would be gone from sight.
 pub(crate) fn ensure_bpffs(pins: &Path) -> io::Result<()> {
     if on_bpffs(pins)? {
         return Ok(());
     }
     let at = pins.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(at)?;
+    if fs::read_dir(at)?.next().is_some() {
+        let what = format!("{} is no bpffs, and not empty: none is mounted over it", at.display());
+        return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, what));
+    }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RELATIME;
     rustix::mount::mount(OURS, at, "bpf", flags, c"mode=0700")?;
     tracing::info!(at = %at.display(), "mounted a bpffs");
