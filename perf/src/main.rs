@@ -8,6 +8,7 @@
 mod envoy;
 mod hostile;
 mod peers;
+mod redirect;
 mod resources;
 
 use std::error::Error;
@@ -61,10 +62,19 @@ impl Cost {
 /// One comparison, and whether its budgets were met.
 type Part = fn(&Path, &Path, &Nginx) -> Result<bool, Box<dyn Error>>;
 
-const PARTS: [(&str, Part); 4] =
-    [("plain", plain), ("routed", routed), ("connections", connections), ("chain", chain)];
+/// `redirect` is the last one: it ends the run where the kernel or root is missing.
+const PARTS: [(&str, Part); 5] = [
+    ("plain", plain),
+    ("routed", routed),
+    ("connections", connections),
+    ("chain", chain),
+    ("redirect", redirect::part),
+];
 
 fn main() -> ExitCode {
+    if let Some(end) = redirect::role() {
+        return end;
+    }
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let known = |part: &PathBuf| PARTS.iter().any(|(name, _)| part.as_os_str() == *name);
     match paths.as_slice() {
