@@ -74,7 +74,7 @@ fn number(fd: &impl AsFd) -> u32 {
 }
 
 fn pointer<T>(of: *const T) -> u64 {
-    of.addr() as u64
+    of.expose_provenance() as u64
 }
 
 #[repr(C)]
