@@ -237,18 +237,17 @@ impl App {
         let builder = state.builder(&settings, publisher.clone(), known);
         let (mut reloader, trigger) =
             Reloader::new(builder, Arc::clone(&status), Arc::clone(&metrics));
+        // Before the files are read: a change after that is not missed.
+        let watcher = settings.watch.then(|| {
+            let trigger = trigger.clone();
+            resources::watch(&Sources(settings.files.clone()), move || trigger.pull())
+        });
         let report = reloader.first(&mut sockets, settings.partial).await;
         refused_at_start(&report, settings.partial)?;
+        let watcher = watcher.transpose()?;
         let signals = Signals::listen().map_err(StartError::Setup)?;
         let mut inherited = std::mem::replace(&mut sockets.inherited, Inherited::nothing());
 
-        let watcher = settings
-            .watch
-            .then(|| {
-                let trigger = trigger.clone();
-                resources::watch(&Sources(settings.files.clone()), move || trigger.pull())
-            })
-            .transpose()?;
         tasks.spawn(reloader.run(sockets, ending.clone()));
         if let Some(publisher) = publisher {
             tasks.spawn(publisher.follow(trigger.clone(), closing));
