@@ -153,17 +153,18 @@ spec:
     }
 }
 
-/// A Service with a filter on it; `{service}` is the whole of it.
-fn filtered(service: &str) -> Redirection {
-    cart(&format!(
-        "{service}
+/// A filter of the whole namespace.
+const FILTER: &str = "
 ---
 apiVersion: waypoint.rs/v1alpha1
 kind: Filter
-metadata: {{name: redact, namespace: shop}}
-spec: {{module: {{url: builtin://pii-redact}}}}
-"
-    ))
+metadata: {name: redact, namespace: shop}
+spec: {module: {url: builtin://pii-redact}}
+";
+
+/// A Service to which it applies; `service` is the whole of it.
+fn filtered(service: &str) -> Redirection {
+    cart(&format!("{service}{FILTER}"))
 }
 
 #[test]
@@ -190,29 +191,15 @@ fn what_cannot_or_must_not_be_redirected_says_why() {
 
 #[test]
 fn a_headless_service_that_something_applies_to_is_noted() {
-    let filter = "
----
-apiVersion: waypoint.rs/v1alpha1
-kind: Filter
-metadata: {name: redact, namespace: shop}
-spec: {module: {url: builtin://pii-redact}}
-";
     let service = with_address("", "").replace("clusterIP: 10.96.0.7", "clusterIP: None");
-    let notes = right(&format!("{service}{filter}")).notes;
+    let notes = right(&format!("{service}{FILTER}")).notes;
     assert!(notes.iter().any(|note| note.message.contains("is headless") && note.line == 5));
 }
 
 #[test]
 fn a_waypoint_service_has_no_entrance_of_a_waypoint() {
     let label = ", labels: {gateway.networking.k8s.io/gateway-name: edge}";
-    let filter = "
----
-apiVersion: waypoint.rs/v1alpha1
-kind: Filter
-metadata: {name: redact, namespace: shop}
-spec: {module: {url: builtin://pii-redact}}
-";
-    let entrances = |label| right(&format!("{}{filter}", with_address(label, ""))).model.entrances;
+    let entrances = |label| right(&format!("{}{FILTER}", with_address(label, ""))).model.entrances;
     assert_eq!(entrances("").len(), 1);
     assert!(entrances(label).is_empty());
 }

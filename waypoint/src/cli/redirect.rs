@@ -170,7 +170,7 @@ pub(super) fn main(args: RedirectArgs) -> ExitCode {
         Command::List(args) => show(&args, |state| list(&state.entries)),
         Command::Explain(args) => explain(&args),
         Command::Detach(args) => detach(&args),
-        Command::Doctor(args) => doctor(&args),
+        Command::Doctor(args) => doctor(args),
         Command::Demo => demo::run(),
         Command::DemoServer(args) => match demo::server::run(&args.listens) {
             Ok(()) => ExitCode::SUCCESS,
@@ -183,9 +183,9 @@ fn run(args: RunArgs) -> ExitCode {
     if let Err(code) = args.log.begin() {
         return code;
     }
-    let settings =
+    let done =
         settings(args).and_then(|settings| redirect::run(settings).map_err(|error| report(&error)));
-    match settings {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
     }
@@ -380,9 +380,8 @@ fn detach(args: &DetachArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn doctor(args: &DoctorArgs) -> ExitCode {
-    let place = PlaceArgs { cgroup: args.place.cgroup.clone(), pins: args.place.pins.clone() };
-    let options = match place.options() {
+fn doctor(args: DoctorArgs) -> ExitCode {
+    let options = match args.place.options() {
         Ok(options) => options,
         Err(code) => return code,
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use waypoint_policies::ports::Published;
+use waypoint_policies::ports::{Listens, Published};
 use waypoint_policies::{Redirection, ServicePortKey, Unready};
 use waypoint_redirect as kernel;
 
@@ -38,9 +38,9 @@ pub(super) struct Inputs<'a> {
 pub(super) struct Outcome {
     pub(super) table: kernel::Table,
     pub(super) alarms: BTreeSet<Alarm>,
-    /// Service ports that stay as they were.
-    pub(super) waiting: BTreeSet<ServicePortKey>,
-    /// Whether any of them has an entry: it may name a number that its waypoint has retired.
+    /// Service ports that need L7 and that no waypoint publishes.
+    pub(super) unpublished: BTreeSet<ServicePortKey>,
+    /// Whether one of them stays as it was, with an entry: it may name a number that its waypoint has retired.
     pub(super) keeps_old: bool,
 }
 
@@ -105,19 +105,18 @@ pub(super) fn outcome(inputs: &Inputs<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     outcome.table.exempt = inputs.exempt.clone();
     let usable = usable(inputs, &mut outcome);
-    let own: BTreeSet<SocketAddr> = inputs
-        .waypoints
-        .values()
-        .flat_map(|seen| &seen.published.ports)
-        .flat_map(|listens| listens.addresses.iter().copied())
-        .collect();
+    let listening = listening(inputs.waypoints);
+    let all = listening.values().flatten();
+    let own: BTreeSet<SocketAddr> = all.flat_map(|(_, at)| at.addresses.iter().copied()).collect();
     let mut owners = direct_owners(inputs.redirections);
     for (service, redirection) in inputs.redirections.iter().filter(|(_, one)| one.applies()) {
-        let serves = |seen: &&Seen| seen.published.ports.iter().any(|one| one.service == *service);
-        let published = inputs.waypoints.values().any(|seen| serves(&seen));
-        if !published && (inputs.settling)(service) {
-            outcome.keep(service, inputs.current);
-            continue;
+        let listening = listening.get(service).map_or(&[][..], Vec::as_slice);
+        if listening.is_empty() {
+            outcome.unpublished.insert(service.clone());
+            if (inputs.settling)(service) {
+                outcome.keep(service, inputs.current);
+                continue;
+            }
         }
         for ip in &redirection.addresses {
             let address = SocketAddr::new(*ip, service.port);
@@ -125,32 +124,54 @@ pub(super) fn outcome(inputs: &Inputs<'_>) -> Outcome {
                 outcome.alarms.insert(Alarm::OwnAddress(service.clone(), address));
                 continue;
             }
-            if let Some((owner, applies)) = owners.insert(address, (service, true)) {
+            if let Some((owner, applies)) = owners.get(&address).copied() {
                 outcome.alarms.insert(Alarm::SharedAddress(service.clone(), owner.clone()));
                 if applies {
-                    owners.insert(address, (owner, true));
                     continue;
                 }
             }
+            owners.insert(address, (service, true));
+            let ready =
+                listening.iter().filter(|(seen, _)| usable.contains(&*seen.published.waypoint));
             let targets: Vec<_> =
-                usable.iter().filter_map(|seen| target(seen, service, address)).collect();
+                ready.filter_map(|(seen, at)| target(seen, at, address)).collect();
             if targets.iter().all(|target| target.weight == 0) {
-                let alarm = if published { Alarm::Unready } else { Alarm::Unserved };
+                let alarm = if listening.is_empty() { Alarm::Unserved } else { Alarm::Unready };
                 outcome.alarms.insert(alarm(service.clone()));
             }
-            let entry = kernel::Entry {
-                service: service.to_string(),
-                targets,
-                unready: match redirection.unready {
-                    Unready::Refuse => kernel::Unready::Refuse,
-                    Unready::Direct => kernel::Unready::Direct,
-                },
-                refuse_udp: redirection.refuse_udp,
-            };
-            outcome.table.entries.insert(address, entry);
+            outcome.table.entries.insert(address, entry(service, redirection, targets));
         }
     }
     outcome
+}
+
+fn entry(
+    service: &ServicePortKey,
+    redirection: &Redirection,
+    targets: Vec<kernel::Target>,
+) -> kernel::Entry {
+    kernel::Entry {
+        service: service.to_string(),
+        targets,
+        unready: match redirection.unready {
+            Unready::Refuse => kernel::Unready::Refuse,
+            Unready::Direct => kernel::Unready::Direct,
+        },
+        refuse_udp: redirection.refuse_udp,
+    }
+}
+
+/// Which waypoints listen for each service port, and where.
+fn listening(
+    waypoints: &BTreeMap<String, Seen>,
+) -> BTreeMap<&ServicePortKey, Vec<(&Seen, &Listens)>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for seen in waypoints.values() {
+        for at in &seen.published.ports {
+            all.entry(&at.service).or_default().push((seen, at));
+        }
+    }
+    all
 }
 
 /// Who has which address among those that go direct.
@@ -175,14 +196,13 @@ impl Outcome {
             self.table.entries.insert(*address, entry.clone());
             self.keeps_old = true;
         }
-        self.waiting.insert(service.clone());
     }
 }
 
 /// Waypoints that are ready and whose own connections are left alone; their control groups become
 /// exempt. One on another machine is not seen by this agent's programs.
-fn usable<'a>(inputs: &Inputs<'a>, outcome: &mut Outcome) -> Vec<&'a Seen> {
-    let mut usable = Vec::new();
+fn usable<'a>(inputs: &Inputs<'a>, outcome: &mut Outcome) -> BTreeSet<&'a str> {
+    let mut usable = BTreeSet::new();
     for seen in inputs.waypoints.values() {
         let published = &seen.published;
         let here = published.machine == inputs.machine;
@@ -194,7 +214,7 @@ fn usable<'a>(inputs: &Inputs<'a>, outcome: &mut Outcome) -> Vec<&'a Seen> {
         if here && !marked && cgroup.is_none() {
             outcome.alarms.insert(Alarm::NotExempt(published.waypoint.clone()));
         } else if seen.ready {
-            usable.push(seen);
+            usable.insert(&*published.waypoint);
         }
     }
     usable
@@ -202,8 +222,7 @@ fn usable<'a>(inputs: &Inputs<'a>, outcome: &mut Outcome) -> Vec<&'a Seen> {
 
 /// Where connections to `address` find the service at a waypoint: of the same family if it can be, else
 /// an IPv4 address, which IPv6 sockets reach too.
-fn target(seen: &Seen, service: &ServicePortKey, address: SocketAddr) -> Option<kernel::Target> {
-    let listens = seen.published.ports.iter().find(|one| one.service == *service)?;
+fn target(seen: &Seen, listens: &Listens, address: SocketAddr) -> Option<kernel::Target> {
     let of = |v6: bool| listens.addresses.iter().find(|one| one.is_ipv6() == v6);
     let found = match address.is_ipv6() {
         true => of(true).or_else(|| of(false)),

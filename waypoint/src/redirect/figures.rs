@@ -33,8 +33,8 @@ pub(super) enum Health {
     Good,
     /// A table could not be put in force; the one before it is.
     ApplyFailed,
-    /// It could not be compared.
-    Unknown,
+    /// The kernel could not be compared with the table, or not be mended.
+    NotCompared,
 }
 
 /// All figures.
@@ -93,7 +93,7 @@ impl Figures {
         let mut moment = self.moment.lock();
         moment.drift = differences;
         moment.drift_total += differences as u64;
-        if moment.health == Health::Unknown {
+        if moment.health == Health::NotCompared {
             moment.health = Health::Good;
         }
     }

@@ -131,7 +131,7 @@ async fn without_a_ready_waypoint_connections_are_refused_or_go_direct_as_the_se
     let resources =
         service("cart", 7, "") + &service("open", 9, annotated) + &redact("cart") + &redact("open");
     let _server = world.server(&listens());
-    let agent = world.agent(&resources);
+    let _agent = world.agent(&resources);
     world.goes_to("shop/cart:80", &[]).await;
     let mut client = world.client();
     assert_eq!(client.get(CART).status, "ConnectionRefused", "no waypoint was ever there");
@@ -153,7 +153,6 @@ async fn without_a_ready_waypoint_connections_are_refused_or_go_direct_as_the_se
     assert_eq!(client.get("10.96.0.9:80").body, direct(CLIENT));
     let totals = &world.state()["totals"];
     assert!(totals["refused"].as_u64().unwrap() >= 2 && totals["direct"] == 2, "{totals}");
-    drop(agent);
 }
 
 #[tokio::test]

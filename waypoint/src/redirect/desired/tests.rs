@@ -130,6 +130,18 @@ fn what_is_not_published_yet_stays_as_it_was_for_a_while() {
 }
 
 #[test]
+fn weights_are_those_of_the_waypoints_and_one_of_weight_0_is_no_help() {
+    let mut case = Case::new("10.96.0.1", [waypoint("a", true, &[("cart", &["10.0.0.1:20000"])])]);
+    for (weight, alarms) in [(7, 0), (0, 1)] {
+        case.waypoints.get_mut("a").unwrap().published.weight = weight;
+        let outcome = case.outcome();
+        let entry = outcome.table.entries.into_values().next().unwrap();
+        assert_eq!(entry.targets[0].weight, weight);
+        assert_eq!(outcome.alarms.len(), alarms);
+    }
+}
+
+#[test]
 fn an_ipv6_service_prefers_ipv6_and_takes_ipv4_where_there_is_none() {
     let both: &[&str] = &["10.0.0.1:20000", "[fd00::1]:20000"];
     let v6 = Case::new("fd00::96", [waypoint("a", true, &[("cart", both)])]);

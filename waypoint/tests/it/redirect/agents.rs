@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use super::role::Role;
-use super::world::{CLIENT, WAYPOINT, World, eventually};
+use super::world::{CLIENT, WAYPOINT, World, eventually, passed_over};
 use super::{CART, at, direct, listens, open_shop, redact, service, shop, through};
 use crate::harness::{Waypoint, run_to_end};
 
@@ -241,13 +241,30 @@ async fn the_agent_keeps_two_capabilities_and_needs_no_other_where_a_bpffs_is_mo
 
 #[tokio::test]
 async fn the_demo_sees_what_it_expects_and_leaves_nothing_behind() {
-    if World::new().is_none() {
+    if passed_over() {
         return;
     }
     let output = run_to_end(&["redirect", "demo"]).await;
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("Everything was as expected") && !said.contains("WRONG"), "{said}");
+}
+
+/// Not a test of the kernel: the folder of ports alone.
+#[tokio::test]
+async fn a_successor_publishes_once_its_predecessor_has_ended() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let (socket, ports) = (dir.path().join("takeover"), dir.path().join("ports"));
+    let arguments = ["--takeover", socket.to_str().unwrap(), "--ports", ports.to_str().unwrap()];
+    let mut first = Waypoint::start_with(&shop(), &arguments).await;
+    let published = || std::fs::read_to_string(ports.join("waypoints/waypoint.json")).unwrap();
+    let before = published();
+    assert!(before.contains("\"name\": \"cart\"") && !before.contains("\"name\": \"plain\""));
+    let second = Waypoint::start_with(&shop(), &arguments).await;
+    assert_eq!(first.exit_code().await, Some(0));
+    second.write(&(shop() + &redact("plain")));
+    eventually("the successor publishes", || published().contains("\"name\": \"plain\""));
+    assert!(published().contains("\"port\": 20000"), "numbers are kept: {}", published());
 }
 
 /// Not a test of the kernel: a folder of ports that cannot be used ends the start.
