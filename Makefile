@@ -11,7 +11,7 @@ CARGO := cargo
 TESTED := -p waypoint -p waypoint-abi -p waypoint-filters -p waypoint-policies -p waypoint-redirect -p waypoint-sdk
 FILTERS := -p waypoint-filter-jwt-auth -p waypoint-filter-payload-router -p waypoint-filter-pii-redact
 
-.PHONY: help run run-redirect test test-faults test-suites fuzz lint perf setup
+.PHONY: help run run-redirect test test-faults test-suites fuzz lint release perf setup
 
 help:
 	@echo "make run     build, start the example and print what to try (Ctrl-C ends it)"
@@ -21,7 +21,8 @@ help:
 	@echo "make test-suites  suites of others: h2spec, gRPC interop (needs Go)"
 	@echo "make fuzz    the fuzz targets, FUZZ_SECONDS each (60; needs nightly Rust)"
 	@echo "make lint    formatting and lints, as CI runs them"
-	@echo "make perf    CPU per request beside nginx and Envoy (release build; run by hand)"
+	@echo "make release the binary to deploy, trained: target/trained/waypoint (builds twice)"
+	@echo "make perf    CPU per request of that binary beside nginx and Envoy (run by hand)"
 
 run: setup
 	$(CARGO) build --locked -p waypoint
@@ -58,9 +59,12 @@ lint: setup
 setup:
 	@.ci/setup $(PACKAGES)
 
-# Run by hand: our release build beside nginx and Envoy in one run.
-perf: setup
-	@.ci/setup nginx-light wrk
+# The binary to deploy: compiled with what a load on it has shown.
+release: setup
+	@.ci/setup nghttp2-client nginx-light openssl wrk
+	@.ci/release
+
+# Run by hand: that binary beside nginx and Envoy in one run.
+perf: release
 	@.ci/envoy
-	$(CARGO) build --locked --release -p waypoint -p waypoint-perf
-	target/release/waypoint-perf target/release/waypoint target/envoy/envoy
+	target/release/waypoint-perf target/trained/waypoint target/envoy/envoy

@@ -1,7 +1,8 @@
 //! Benchmarks of the release binary beside nginx and Envoy: CPU time per request and memory, in one
 //! run.
 //!
-//! `waypoint-perf WAYPOINT ENVOY [PART]...` prints what was measured and exits with 1 when a budget is passed.
+//! `waypoint-perf WAYPOINT ENVOY [PART]...` prints what was measured and exits with 1 when a budget is
+//! passed. `waypoint-perf train WAYPOINT` gives an instrumented build what it learns from.
 //! Every load is bounded in connections and time and goes to loopback; every process that is started
 //! is ended.
 
@@ -10,6 +11,7 @@ mod hostile;
 mod peers;
 mod redirect;
 mod resources;
+mod train;
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -78,22 +80,30 @@ fn main() -> ExitCode {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let known = |part: &PathBuf| PARTS.iter().any(|(name, _)| part.as_os_str() == *name);
     match paths.as_slice() {
+        [mode, waypoint] if mode.as_os_str() == "train" => {
+            end(train::train(waypoint).map(|()| true))
+        }
         [waypoint, envoy, parts @ ..] if parts.iter().all(known) => {
-            match run(waypoint, envoy, parts) {
-                Ok(true) => ExitCode::SUCCESS,
-                Ok(false) => ExitCode::FAILURE,
-                Err(error) => {
-                    eprintln!("error: {error}");
-                    ExitCode::FAILURE
-                }
-            }
+            end(run(waypoint, envoy, parts))
         }
         _ => {
             let names = PARTS.map(|(name, _)| name).join("|");
             eprintln!(
-                "usage: waypoint-perf WAYPOINT ENVOY [{names}]... (our release binary, and Envoy's)"
+                "usage: waypoint-perf WAYPOINT ENVOY [{names}]... (our release binary, and Envoy's)\n\
+                 \x20      waypoint-perf train WAYPOINT (an instrumented build)"
             );
             ExitCode::from(64)
+        }
+    }
+}
+
+fn end(met: Result<bool, Box<dyn Error>>) -> ExitCode {
+    match met {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
 }

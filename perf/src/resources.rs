@@ -1,9 +1,13 @@
 //! What the waypoints under measurement serve, and the load that they get.
 
+use std::fs;
 use std::io::Write as _;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
+
+use crate::peers::Result;
 
 /// Rules of one HTTPRoute.
 const RULES_OF_A_ROUTE: usize = 10;
@@ -76,7 +80,30 @@ pub(crate) fn plain(origin: u16) -> String {
     ends(origin) + &route("all", "", "{backendRefs: [{name: origin, port: 80}]}")
 }
 
-/// The same with all of [`ENDPOINTS`].
+/// The plain one behind TLS, with a certificate that `openssl` makes.
+pub(crate) fn secured(origin: u16) -> Result<String> {
+    let dir = tempfile::tempdir()?;
+    let [key, certificate] = ["key", "certificate"].map(|name| dir.path().join(name));
+    let made = Command::new("openssl")
+        .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes".split(' '))
+        .args("-days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost".split(' '))
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()?;
+    if !made.status.success() {
+        return Err(String::from_utf8_lossy(&made.stderr).into());
+    }
+    let data = json!({"tls.crt": fs::read_to_string(certificate)?,
+                      "tls.key": fs::read_to_string(key)?});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "web"},
+                        "type": "kubernetes.io/tls", "stringData": data});
+    let secured = "protocol: HTTPS, tls: {certificateRefs: [{name: web}]}}";
+    Ok(plain(origin).replace("protocol: HTTP}", secured) + &format!("---\n{secret}\n"))
+}
+
+/// The plain one with all of [`ENDPOINTS`].
 pub(crate) fn wide(port: u16, protocol: &str) -> String {
     ends_at(&ENDPOINTS, port, protocol)
         + &route("all", "", "{backendRefs: [{name: origin, port: 80}]}")
