@@ -13,6 +13,7 @@ mod client;
 mod dns;
 mod guests;
 mod harness;
+mod http2_frames;
 mod origin;
 mod streams;
 
