@@ -40,6 +40,7 @@ mod takeover;
 mod backend_filters;
 mod bodies;
 mod client_certificates;
+mod client_revocation;
 mod ejection;
 mod faults;
 mod framing;
