@@ -166,9 +166,13 @@ pub(super) const ALL: &[Script] = &[
         Serves,
     ),
     script(
-        "a body past its window",
-        "RFC 9113, 6.9.1",
-        || [post_unread(1), frame(DATA, 0, 1, &[b'x'; 16_384]).repeat(20)].concat(),
+        "bodies past the connection's window",
+        "RFC 9113, 6.9.1: each within its stream's",
+        || {
+            repeated(2, |id| {
+                [post_unread(id), frame(DATA, 0, id, &[b'x'; 16_384]).repeat(15)].concat()
+            })
+        },
         Goaway(FLOW_CONTROL_ERROR),
     ),
     script(

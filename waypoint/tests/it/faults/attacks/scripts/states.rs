@@ -2,7 +2,7 @@
 
 use super::Ends::{Full, Goaway, Reset, Serves, Status};
 use super::{
-    ENHANCE_YOUR_CALM, PROTOCOL_ERROR, STREAM_CLOSED, Script, get, get_block, head, post,
+    CANCEL, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, STREAM_CLOSED, Script, get, get_block, head, post,
     post_silent, repeated, reset, script,
 };
 use crate::http2_frames::{
@@ -140,6 +140,20 @@ pub(super) const ALL: &[Script] = &[
         || [get(1), reset(1)].concat(),
         Serves,
     ),
+    script(
+        "a body that stops",
+        "slow bodies: 30 s without a byte",
+        || [post(1), frame(DATA, 0, 1, b"x")].concat(),
+        Status(1, 408),
+    )
+    .slow(),
+    script(
+        "an answer that nobody reads",
+        "CVE-2019-9517: 30 s without a byte; the window is one byte short",
+        || get(1),
+        Reset(1, CANCEL),
+    )
+    .slow(),
     script(
         "a head that never ends",
         "slow heads: the time for a head",
