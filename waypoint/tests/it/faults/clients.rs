@@ -89,7 +89,9 @@ async fn bodies_drip(length: Length) {
     .await;
     let resources = scene.resources([&[one.address], &[two.address]], "")
         + &service("much", "http", much)
-        + &route("much", "/much", "much");
+        + route("much", "/much", "much").trim_end()
+        // Longer than what is waited for a byte of a body.
+        + "\n      timeouts: {request: 90s}\n";
     let waypoint = Waypoint::start(&resources).await;
     let before = Holds::of(&waypoint).await;
     let resident = waypoint.resident_kib();

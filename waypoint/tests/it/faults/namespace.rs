@@ -100,8 +100,9 @@ async fn segments_that_the_kernel_drops_make_requests_slower_and_nothing_else() 
     report.all_but(report.all.len() / 1_000);
 }
 
-/// N13: what was sent to the endpoint before its fifth failure, a second each, of a thousand requests.
-const HIT_PER_MILLE: usize = 10;
+/// N13: what was sent to the endpoint before its fifth failure, of a thousand requests. Less than one
+/// where nothing else runs.
+const HIT_PER_MILLE: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute, root and nft: make test-faults"]
@@ -138,11 +139,10 @@ async fn an_endpoint_of_three_that_nothing_reaches_is_left_out_and_taken_back() 
     // Some were half answered when the network went.
     let hit = report.shed() + report.failed().len();
     assert!(hit * 1_000 <= report.all.len() * HIT_PER_MILLE, "{hit} of {}", report.all.len());
+    let metrics = waypoint.metrics().await;
     for service in ["one", "two"] {
-        let ejected = format!(
-            "waypoint_upstream_ejections_total{{service=\"default/{service}:80\",reason=\"timeout\"}}"
-        );
-        assert!(waypoint.series(&ejected).await >= Some(1), "{service}");
+        let series = format!("waypoint_upstream_ejections_total{{service=\"default/{service}:80\"");
+        assert!(metrics.contains(&series), "{service} has ejected nobody");
     }
     becomes(&waypoint, "waypoint_upstream_ejected_endpoints", 0).await;
     // Whoever is taken back is sent to: its connections of before are gone.
