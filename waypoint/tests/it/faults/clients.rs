@@ -77,7 +77,8 @@ row!(bodies_drip:
     bodies_that_drip_and_answers_that_nobody_reads_for_a_minute_slow_nobody);
 
 /// C2: a third uploads a byte now and then, a third stops in its upload, a third asks for much and
-/// reads nothing. Who stops, either way, is cut after 30 s, which the long version sees; the same over
+/// reads nothing. Who stops in an upload is cut when the 15 s for an answer are over, long before the
+/// 300 s for a byte of a body; who reads nothing after 30 s. The long version sees both; the same over
 /// HTTP/2 is among the scripts of [`super::attacks`].
 async fn bodies_drip(length: Length) {
     let scene = Scene::new(length);
@@ -89,9 +90,7 @@ async fn bodies_drip(length: Length) {
     .await;
     let resources = scene.resources([&[one.address], &[two.address]], "")
         + &service("much", "http", much)
-        + route("much", "/much", "much").trim_end()
-        // Longer than what is waited for a byte of a body.
-        + "\n      timeouts: {request: 90s}\n";
+        + &route("much", "/much", "much");
     let waypoint = Waypoint::start(&resources).await;
     let before = Holds::of(&waypoint).await;
     let resident = waypoint.resident_kib();
@@ -116,7 +115,10 @@ async fn bodies_drip(length: Length) {
         for mut stream in stopped.drain(..) {
             let mut read = String::new();
             let _ = timeout(PATIENCE, stream.read_to_string(&mut read)).await.expect("it is cut");
-            assert!(read.starts_with("HTTP/1.1 408 "), "{read}");
+            // Some find no connection within a second at the beginning, when all come at once.
+            let is_over =
+                ["HTTP/1.1 504 ", "HTTP/1.1 503 "].iter().any(|line| read.starts_with(line));
+            assert!(is_over, "{read}");
         }
         for mut stream in deaf.drain(..) {
             let mut read = Vec::new();

@@ -142,7 +142,7 @@ pub(super) const ALL: &[Script] = &[
     ),
     script(
         "a body that stops",
-        "slow bodies: the 15 s for an answer are over before the 30 s for a byte",
+        "slow bodies: the 15 s for an answer are over before the 300 s for a byte",
         || [post(1), frame(DATA, 0, 1, b"x")].concat(),
         Status(1, 504),
     )
