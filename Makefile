@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # clang and libbpf-dev build the programs of waypoint/redirect for the kernel.
-PACKAGES := build-essential clang cmake curl iproute2 libbpf-dev
+PACKAGES := build-essential clang cmake curl iproute2 libbpf-dev nftables
 # One profile for run, test and clippy: wasmtime costs minutes of CPU per profile.
 CARGO := cargo
 # Tested apart: the filters' own dependencies would give wasmtime's other features, and build it twice.

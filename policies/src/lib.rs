@@ -14,6 +14,7 @@ mod merge;
 pub mod model;
 mod nearest;
 mod outside;
+mod pem;
 pub mod ports;
 mod problem;
 mod read;

@@ -11,13 +11,13 @@ use crate::model::{
     BackendTls, CaCertificates, Hostname, ResourceKey, ServicePortKey, SubjectAltName, Trust,
 };
 use crate::nearest::nearest;
+use crate::pem;
 use crate::problem::Problem;
 use crate::resource::backend_tls::{BackendTlsPolicy, CA_KEY};
-use crate::resource::secret::ConfigMap;
+use crate::resource::secret::{CRL_KEY, ConfigMap};
 use crate::resource::service::Service;
 use crate::resource::{Held, Kind as _};
 use crate::status::{AncestorStatus, CONTROLLER_NAME, Condition, Reference, Refusal};
-use crate::text::{Base64, Format as _};
 
 /// What a port's connections must be, or why there can be none.
 pub(super) type PortTls = Result<Arc<BackendTls>, String>;
@@ -163,7 +163,14 @@ impl<'a> Checker<'a> {
             self.unknown("ConfigMap", namespace, name, problem.nearest(near).of(policy.key()));
             return Err(message);
         };
-        match map.spec.data.get(CA_KEY).filter(|text| is_pem(text)) {
+        if map.spec.data.contains_key(CRL_KEY) {
+            let message = format!(
+                "`{CRL_KEY}` of ConfigMap {namespace}/{name} is not read for endpoints: \
+                 a revoked certificate is taken"
+            );
+            self.report.problems.push(Problem::warning("unused", &place, message).of(policy.key()));
+        }
+        match map.spec.data.get(CA_KEY).filter(|text| pem::holds(text, pem::CERTIFICATE)) {
             Some(text) => Ok(CaCertificates {
                 config_map: format!("{namespace}/{name}"),
                 pem: Arc::from(text.as_str()),
@@ -209,15 +216,4 @@ fn ancestor(policy: Held<'_, BackendTlsPolicy>, index: usize) -> Reference {
         section_name: target.section_name.as_ref().map(|section| section.0.clone()),
         port: None,
     }
-}
-
-/// Whether a text holds certificates, each whole and in base64. What they say is read by whoever
-/// has a reader of certificates.
-pub(super) fn is_pem(text: &str) -> bool {
-    let mut blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1).peekable();
-    let is_whole = |block: &str| {
-        let body = block.split_once("-----END CERTIFICATE-----").map(|(body, _)| body);
-        body.is_some_and(|body| Base64::parse(body).is_ok_and(|der| !der.is_empty()))
-    };
-    blocks.peek().is_some() && blocks.all(is_whole)
 }

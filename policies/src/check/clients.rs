@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Checker;
-use super::backend_tls::is_pem;
 use super::grant::{Reference, permits};
 use crate::model::{ClientAuthority, ClientValidation, ResourceKey, ValidationMode};
 use crate::nearest::nearest;
+use crate::pem;
 use crate::problem::Problem;
 use crate::resource::Held;
 use crate::resource::backend_tls::CA_KEY;
 use crate::resource::gateway::{CaRef, FrontendSettings, Gateway};
-use crate::resource::secret::{ConfigMap, Secret};
+use crate::resource::secret::{CRL_KEY, ConfigMap, Secret};
 use crate::status::Refusal;
 
 /// What each port of a Gateway asks of clients; `None`: nothing.
@@ -115,8 +115,8 @@ impl<'a> Checker<'a> {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        let text = match self.ca_text(kind, namespace, name) {
-            Ok(text) => text,
+        let [text, revocations] = match self.ca_texts(kind, namespace, name) {
+            Ok(texts) => texts,
             Err(near) => {
                 let message = format!("there is no {source}");
                 let problem = Problem::error("unknown-reference", &place, message.clone());
@@ -124,8 +124,11 @@ impl<'a> Checker<'a> {
                 return Err(("InvalidCACertificateRef", message));
             }
         };
-        match text.filter(|text| is_pem(text)) {
-            Some(text) => Ok(ClientAuthority { source, pem: Arc::from(text) }),
+        match text.filter(|text| pem::holds(text, pem::CERTIFICATE)) {
+            Some(text) => {
+                let (pem, revocations) = (Arc::from(text), revocations.map(Arc::from));
+                Ok(ClientAuthority { source, pem, revocations })
+            }
             None => {
                 let message = format!("{source} has no PEM certificates under `{CA_KEY}`");
                 let problem = Problem::error("unknown-reference", &place, message.clone());
@@ -135,21 +138,22 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What stands under `ca.crt`; `Err`: there is no such resource, but perhaps one of a similar name.
-    fn ca_text(
+    /// What stands under `ca.crt` and `ca.crl`; `Err`: there is no such resource, but perhaps one of a
+    /// similar name.
+    fn ca_texts(
         &self,
         kind: &str,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<&'a str>, Option<&'a str>> {
+    ) -> Result<[Option<&'a str>; 2], Option<&'a str>> {
         let resources = self.resources;
         if kind == "Secret" {
             let near = || nearest(name, resources.names::<Secret>(namespace));
             let secret = resources.get::<Secret>(namespace, name).ok_or_else(near)?;
-            return Ok(secret.spec.text(CA_KEY));
+            return Ok([CA_KEY, CRL_KEY].map(|key| secret.spec.text(key)));
         }
         let near = || nearest(name, resources.names::<ConfigMap>(namespace));
         let map = resources.get::<ConfigMap>(namespace, name).ok_or_else(near)?;
-        Ok(map.spec.data.get(CA_KEY).map(String::as_str))
+        Ok([CA_KEY, CRL_KEY].map(|key| map.spec.data.get(key).map(String::as_str)))
     }
 }

@@ -34,11 +34,14 @@ pub enum ValidationMode {
     AllowInsecureFallback,
 }
 
-/// Certificates under `ca.crt` that client certificates may have been issued by.
+/// Certificates under `ca.crt` that client certificates may have been issued by, and what stands
+/// beside them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAuthority {
     /// The ConfigMap or the Secret.
     pub source: ResourceKey,
     /// All that stands there.
     pub pem: Arc<str>,
+    /// The revocation lists under `ca.crl`, PEM; `None`: nothing is looked up.
+    pub revocations: Option<Arc<str>>,
 }

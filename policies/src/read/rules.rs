@@ -11,11 +11,12 @@ use std::path::Path;
 
 use crate::model::ModuleSource;
 use crate::nearest::nearest;
+use crate::pem;
 use crate::problem::Problem;
 use crate::resource::filter::{Filter, TargetRef};
 use crate::resource::gateway::{FromNamespaces, Gateway, ListenerProtocol, RouteNamespaces};
 use crate::resource::namespace::LabelOperator;
-use crate::resource::secret::{Secret, TLS_SECRET};
+use crate::resource::secret::{CRL_KEY, Secret, TLS_SECRET};
 use crate::resource::service::{
     AddressType, EndpointSlice, SERVICE_NAME_LABEL, Service, ServiceType,
 };
@@ -44,7 +45,17 @@ pub(crate) fn inspect(resource: &mut Resource, wrong: &[Span], problems: &mut Ve
             rules.redirection(&resource.annotations);
         }
         Spec::EndpointSlice(slice) => rules.slice(slice, &resource.labels),
-        Spec::Secret(secret) => rules.secret(secret),
+        Spec::Secret(secret) => {
+            rules.secret(secret);
+            let is_plain = secret.string_data.contains_key(CRL_KEY);
+            let lists = secret.has(CRL_KEY).then(|| secret.text(CRL_KEY).unwrap_or_default());
+            rules.revocations(if is_plain { "stringData" } else { "data" }, lists);
+        }
+        Spec::ConfigMap(map) => {
+            let (text, bytes) = (map.data.get(CRL_KEY), map.binary_data.contains_key(CRL_KEY));
+            rules.revocations("data", text.map(String::as_str));
+            rules.revocations("binaryData", bytes.then_some(""));
+        }
         Spec::Filter(filter) => {
             resolve(&mut filter.module.url.0, &origin.source.path);
             rules.filter(filter);
@@ -53,7 +64,7 @@ pub(crate) fn inspect(resource: &mut Resource, wrong: &[Span], problems: &mut Ve
             resolve(&mut plugin.url.0, &origin.source.path);
             rules.wasm_plugin(plugin);
         }
-        Spec::ConfigMap(_) | Spec::Namespace(_) | Spec::ReferenceGrant(_) => {}
+        Spec::Namespace(_) | Spec::ReferenceGrant(_) => {}
     }
 }
 
@@ -248,6 +259,16 @@ impl Rules<'_> {
                 let message = format!("`{key}` is not PEM");
                 self.error("format", &format!("{path}/{key}"), message, Some("PEM text"));
             }
+        }
+    }
+
+    /// What stands under `ca.crl` is read by whoever trusts the authority beside it: a list that is
+    /// damaged must not pass for one that revokes nothing.
+    fn revocations(&mut self, path: &str, lists: Option<&str>) {
+        if lists.is_some_and(|lists| !pem::holds(lists, pem::REVOCATION_LIST)) {
+            let message = format!("`{CRL_KEY}` holds no PEM revocation lists");
+            let expected = Some("PEM text of `X509 CRL`");
+            self.error("format", &format!("{path}/{CRL_KEY}"), message, expected);
         }
     }
 

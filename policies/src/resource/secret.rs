@@ -32,6 +32,10 @@ fn opaque() -> String {
     "Opaque".to_owned()
 }
 
+/// Where revocation lists stand beside the certificates of an authority, in a ConfigMap or a Secret:
+/// the key that Istio's and nginx's ingresses read.
+pub(crate) const CRL_KEY: &str = "ca.crl";
+
 /// The type of a Secret that holds a certificate.
 pub(crate) const TLS_SECRET: &str = "kubernetes.io/tls";
 
@@ -68,7 +72,6 @@ pub(crate) struct ConfigMap {
     pub data: BTreeMap<String, String>,
     /// Bytes by key, in base64.
     #[serde(default)]
-    #[allow(dead_code, reason = "read and checked as Kubernetes does; only text is referred to")]
     pub binary_data: BTreeMap<String, Parsed<Base64>>,
 }
 

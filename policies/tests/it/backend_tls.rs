@@ -187,3 +187,21 @@ fn what_is_no_certificate_is_not_trusted() {
         assert_eq!(covers(&checked)["shop/door:80"].as_ref().unwrap().is_ok(), usable, "{text}");
     }
 }
+
+#[test]
+fn lists_beside_the_authorities_of_endpoints_are_warned_of() {
+    let list = "-----BEGIN X509 CRL-----MAA=-----END X509 CRL-----";
+    let listed = CART.replace("\ndata: {", &format!("\ndata: {{ca.crl: '{list}', "));
+    let checked = checked(
+        &(listed
+            + &policy(
+                "tls",
+                "2024-01-01T00:00:00Z",
+                "name: cart",
+                &format!("hostname: cart.test, {ROOTS}"),
+            )),
+    );
+    let [problem] = &checked.problems[..] else { panic!("{:?}", checked.problems) };
+    assert_eq!((problem.severity, problem.code), (Severity::Warning, "unused"));
+    assert!(problem.message.contains("`ca.crl` of ConfigMap shop/roots"), "{}", problem.message);
+}

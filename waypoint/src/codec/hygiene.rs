@@ -26,7 +26,7 @@ pub(super) use self::{
         CHUNK_LINE_BYTES_MAX, Framing, chunk_line, content_length, request_framing,
         transfer_encoding,
     },
-    head::{HeadLimits, HeadScan, diagnose, field_name, whole_lines},
+    head::{HeadLimits, HeadScan, diagnose, field_name, field_value, whole_lines},
     headers::{
         expects_continue, is_connection_specific, is_forbidden_trailer, join_cookies,
         refuse_connection_specific, remove_forbidden_trailers, says_close, take_hop,

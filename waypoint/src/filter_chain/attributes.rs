@@ -145,9 +145,10 @@ mod tests {
         let leaf = params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
         let (kind, namespace, name) = ("ConfigMap".into(), "shop".into(), "authority".into());
         let source = ResourceKey { kind, namespace, name };
-        let authorities = vec![ClientAuthority { source, pem: issuer.pem().into() }];
+        let authorities =
+            vec![ClientAuthority { source, pem: issuer.pem().into(), revocations: None }];
         let settings = ClientValidation { mode: ValidationMode::AllowValidOnly, authorities };
-        let (trust, problems) = ClientTrust::build(&settings, &TlsTerms::provider());
+        let (trust, problems) = ClientTrust::build(&settings, None, &TlsTerms::provider());
         assert!(problems.is_empty());
         trust.verify(&[leaf.der().clone()], UnixTime::now()).unwrap()
     }

@@ -71,6 +71,18 @@ pub enum CertificateFault {
     /// It claims a SPIFFE ID and has none that is right, or more than one name of its kind.
     #[error("the certificate's SPIFFE ID is not right")]
     SpiffeId,
+    /// Its authority has revoked it, or one that it was issued through.
+    #[error("the certificate is revoked")]
+    Revoked,
+    /// There are revocation lists, and none of its issuer, or of one that it was issued through.
+    #[error("there is no revocation list of the certificate's issuer")]
+    RevocationListMissing,
+    /// The list of its issuer is past its next update: what was revoked since is unknown.
+    #[error("the revocation list of the certificate's issuer has expired")]
+    RevocationListExpired,
+    /// The list under its issuer's name is not signed by it, or the issuer may sign none.
+    #[error("the revocation list of the certificate's issuer is wrong")]
+    RevocationListWrong,
     /// It cannot be read.
     #[error("the certificate is malformed")]
     Malformed,
@@ -90,6 +102,10 @@ impl CertificateFault {
             Self::Purpose => "client_certificate_purpose",
             Self::WeakKey => "client_certificate_weak_key",
             Self::SpiffeId => "client_certificate_spiffe_id",
+            Self::Revoked => "client_certificate_revoked",
+            Self::RevocationListMissing => "client_revocation_list_missing",
+            Self::RevocationListExpired => "client_revocation_list_expired",
+            Self::RevocationListWrong => "client_revocation_list_wrong",
             Self::Malformed => "client_certificate_malformed",
         }
     }

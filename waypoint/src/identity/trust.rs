@@ -2,69 +2,66 @@
 //!
 //! Fails closed: without an authority that can be read no certificate is right.
 
+mod source;
+
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, OtherError,
-    RootCertStore, SignatureScheme, client::danger::HandshakeSignatureValid,
+    SignatureScheme, client::danger::HandshakeSignatureValid,
 };
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use thiserror::Error;
-use waypoint_policies::{ClientAuthority, ClientValidation, ResourceKey, ValidationMode};
+use waypoint_policies::{ClientValidation, ResourceKey, ValidationMode};
 
+use self::source::Source;
+pub use self::source::TrustProblem;
 use super::{CertificateFault, PeerCertificate};
 
 /// Whom a port trusts to issue client certificates, and what becomes of clients without one.
 #[derive(Debug)]
 pub struct ClientTrust {
     mode: ValidationMode,
-    authorities: Vec<CertificateDer<'static>>,
-    /// `None`: there is nobody to trust.
-    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// None: there is nobody to trust.
+    sources: Vec<Source>,
+    /// The names of all authorities.
+    names: Vec<DistinguishedName>,
     /// Checks that whoever presents a certificate has its key.
     provider: Arc<CryptoProvider>,
-}
-
-/// What stands under `ca.crt` cannot be used. Never shows any of it.
-#[derive(Debug, Error)]
-#[error("{source_key}: ca.crt holds no certificate that can be an authority's")]
-pub struct TrustProblem {
-    /// The ConfigMap or the Secret.
-    pub source_key: ResourceKey,
 }
 
 // === impl ClientTrust ===
 
 impl ClientTrust {
-    /// Reads the authorities. One that cannot be read is told, and not trusted: there is no last good
-    /// version (decision 0018).
+    /// Reads the authorities and their revocation lists. What cannot be read is told: authorities are
+    /// then not trusted, in the place of lists come those of `former`.
     pub fn build(
         settings: &ClientValidation,
+        former: Option<&Self>,
         provider: &Arc<CryptoProvider>,
     ) -> (Self, Vec<TrustProblem>) {
-        let (mut authorities, mut problems) = (Vec::new(), Vec::new());
+        let (mut sources, mut problems) = (Vec::new(), Vec::new());
         for wanted in &settings.authorities {
-            match readable(wanted) {
-                Some(mut certificates) => authorities.append(&mut certificates),
-                None => problems.push(TrustProblem { source_key: wanted.source.clone() }),
-            }
+            let former = former.and_then(|former| former.source(&wanted.source));
+            let (source, problem) = Source::read(wanted, former, provider);
+            sources.extend(source);
+            problems.extend(problem);
         }
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(authorities.iter().cloned());
-        let builder =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-        let verifier = builder.build().ok();
+        let names = sources.iter().flat_map(Source::names).cloned().collect();
         let (mode, provider) = (settings.mode, Arc::clone(provider));
-        (Self { mode, authorities, verifier, provider }, problems)
+        (Self { mode, sources, names, provider }, problems)
+    }
+
+    fn source(&self, key: &ResourceKey) -> Option<&Source> {
+        self.sources.iter().find(|source| source.is_of(key))
     }
 
     /// Whether it says the same as another one.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.mode == other.mode && self.authorities == other.authorities
+        self.mode == other.mode
+            && self.sources.len() == other.sources.len()
+            && self.sources.iter().zip(&other.sources).all(|(one, two)| one.is_same(two))
     }
 
     /// Whether a client without a right certificate is refused.
@@ -74,7 +71,7 @@ impl ClientTrust {
 
     /// Whether there is nobody to trust, so that no certificate is right.
     pub fn is_empty(&self) -> bool {
-        self.verifier.is_none()
+        self.sources.is_empty()
     }
 
     /// Verifies what a client presented, its own certificate first.
@@ -92,25 +89,23 @@ impl ClientTrust {
         PeerCertificate::read(chain)
     }
 
+    /// Every source that knows the issuer must agree: what one of them has revoked is not right
+    /// because another one has no list.
     fn verify_chain(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), TlsError> {
-        let nobody = || TlsError::from(CertificateError::UnknownIssuer);
-        let verifier = self.verifier.as_ref().ok_or_else(nobody)?;
-        verifier.verify_client_cert(leaf, intermediates, now).map(|_| ())
+        let mut is_known = false;
+        for source in &self.sources {
+            if let Some(verdict) = source.verify(leaf, intermediates, now) {
+                verdict?;
+                is_known = true;
+            }
+        }
+        if is_known { Ok(()) } else { Err(CertificateError::UnknownIssuer.into()) }
     }
-}
-
-/// All that stands there must be readable: half a rotation is none.
-fn readable(wanted: &ClientAuthority) -> Option<Vec<CertificateDer<'static>>> {
-    let found: Vec<_> =
-        CertificateDer::pem_slice_iter(wanted.pem.as_bytes()).collect::<Result<_, _>>().ok()?;
-    let mut roots = RootCertStore::empty();
-    let usable = !found.is_empty() && found.iter().all(|der| roots.add(der.clone()).is_ok());
-    usable.then_some(found)
 }
 
 /// Why a handshake's certificate was refused, as far as an operator can act on it.
@@ -119,6 +114,7 @@ pub(crate) fn fault(error: &TlsError) -> CertificateFault {
     let error = match error {
         TlsError::NoCertificatesPresented => return Fault::Missing,
         TlsError::InvalidCertificate(error) => error,
+        TlsError::InvalidCertRevocationList(_) => return Fault::RevocationListWrong,
         _ => return Fault::Malformed,
     };
     match error {
@@ -126,8 +122,11 @@ pub(crate) fn fault(error: &TlsError) -> CertificateFault {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             Fault::NotYetValid
         }
-        // A wrong signature is that of another authority of the same name.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => Fault::Untrusted,
+        CertificateError::UnknownIssuer => Fault::Untrusted,
+        CertificateError::Revoked => Fault::Revoked,
+        CertificateError::UnknownRevocationStatus => Fault::RevocationListMissing,
+        CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => Fault::RevocationListExpired,
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             Fault::Purpose
         }
@@ -151,7 +150,7 @@ impl ClientCertVerifier for ClientTrust {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.verifier.as_ref().map_or(&[], |verifier| verifier.root_hint_subjects())
+        &self.names
     }
 
     fn verify_client_cert(

@@ -93,7 +93,9 @@ impl HandshakeFailure {
             TlsError::InvalidMessage(_) | TlsError::InappropriateMessage { .. } => Self::NotTls,
             TlsError::NoApplicationProtocol => Self::Alpn,
             TlsError::PeerIncompatible(_) => Self::Incompatible,
-            TlsError::NoCertificatesPresented | TlsError::InvalidCertificate(_) => {
+            TlsError::NoCertificatesPresented
+            | TlsError::InvalidCertificate(_)
+            | TlsError::InvalidCertRevocationList(_) => {
                 match terms.trust().is_some_and(ClientTrust::is_empty) {
                     true => Self::ClientTrustMissing,
                     false => Self::ClientCertificate(identity::fault(error)),

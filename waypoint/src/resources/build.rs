@@ -335,10 +335,10 @@ impl Builder {
         let former = former.and_then(|former| former.tls.as_ref());
         let former_trust = former.and_then(|former| former.trust());
         let trust = tls.clients.as_ref().map(|clients| {
-            let (trust, bad) = ClientTrust::build(clients, &TlsTerms::provider());
+            let (trust, bad) = ClientTrust::build(clients, former_trust, &TlsTerms::provider());
             problems.extend(bad.iter().map(|bad| {
-                let (key, message) = (&bad.source_key, bad.to_string());
-                self.desired.resources().problem("client-trust", key, "metadata/name", &message)
+                let (key, message) = (bad.source(), bad.to_string());
+                self.desired.resources().problem("client-trust", key, bad.place(), &message)
             }));
             trust
         });

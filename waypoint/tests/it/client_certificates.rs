@@ -7,7 +7,7 @@ use http::Method;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    SanType,
+    SanType, SerialNumber,
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind};
@@ -27,42 +27,76 @@ const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 const HOST: &str = "shop.test";
 
 /// Who issues certificates of clients.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority {
+    pub(crate) issuer: CertifiedIssuer<'static, KeyPair>,
+    /// Whether it is between a root and the clients: these present its certificate, too.
+    is_between: bool,
+}
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
+        let (params, key) = (Self::params(name), KeyPair::generate().unwrap());
+        Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap(), is_between: false }
+    }
+
+    /// One whose own certificate, of this serial number, this one has issued.
+    pub(crate) fn issue(&self, name: &str, serial: u64) -> Self {
+        let (mut params, key) = (Self::params(name), KeyPair::generate().unwrap());
+        params.serial_number = Some(SerialNumber::from(serial));
+        Self {
+            issuer: CertifiedIssuer::signed_by(params, key, &self.issuer).unwrap(),
+            is_between: true,
+        }
+    }
+
+    fn params(name: &str) -> CertificateParams {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        params
     }
 
     /// A ConfigMap `name` with these authorities.
-    fn config_map(name: &str, all: &[&Self]) -> String {
-        let pem: String = all.iter().map(|one| one.0.pem()).collect();
-        let pem = pem.replace('\n', "\n    ");
+    pub(crate) fn config_map(name: &str, all: &[&Self]) -> String {
+        let pem: String = all.iter().map(|one| one.issuer.pem()).collect();
+        let pem = indented(&pem);
         format!(
             "\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n  ca.crt: |\n    {pem}\n"
         )
     }
 
+    /// As [`Authority::config_map`], with what stands under `ca.crl`.
+    pub(crate) fn config_map_with(name: &str, all: &[&Self], revocations: &str) -> String {
+        Self::config_map(name, all) + &format!("  ca.crl: |\n    {}\n", indented(revocations))
+    }
+
     /// A client with a certificate of a SPIFFE ID, changed.
-    fn client_with(&self, server: &Made, change: impl FnOnce(&mut CertificateParams)) -> Client {
+    pub(crate) fn client_with(
+        &self,
+        server: &Made,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Client {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, "cart");
         params.subject_alt_names = vec![SanType::URI(CART.try_into().unwrap())];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         change(&mut params);
-        let leaf = params.signed_by(&key, &self.0).unwrap();
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        let between = self.is_between.then(|| self.issuer.der().clone());
+        let chain = [leaf.der().clone()].into_iter().chain(between).collect();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = builder(server).with_client_auth_cert(vec![leaf.der().clone()], key);
+        let config = builder(server).with_client_auth_cert(chain, key);
         Client(Arc::new(config.unwrap()))
     }
 
     fn client(&self, server: &Made) -> Client {
         self.client_with(server, |_| {})
     }
+}
+
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n    ")
 }
 
 fn builder(server: &Made) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
@@ -77,7 +111,7 @@ fn builder(server: &Made) -> rustls::ConfigBuilder<ClientConfig, rustls::client:
 
 /// A client, with its sessions of before.
 #[derive(Clone)]
-struct Client(Arc<ClientConfig>);
+pub(crate) struct Client(Arc<ClientConfig>);
 
 impl Client {
     fn without_certificate(server: &Made) -> Self {
@@ -98,7 +132,7 @@ impl Client {
 
     /// The status of one request over a new connection, and how its handshake was made; `None`: it was
     /// refused. In TLS 1.3 a client hears of that only when it reads.
-    async fn ask(&self, waypoint: &Waypoint) -> Option<(u16, HandshakeKind)> {
+    pub(crate) async fn ask(&self, waypoint: &Waypoint) -> Option<(u16, HandshakeKind)> {
         let mut kept = Kept(self.connect(waypoint).await.ok()?);
         let (status, _) = kept.ask("").await?;
         Some((status, kept.0.get_ref().1.handshake_kind().unwrap()))
@@ -106,15 +140,15 @@ impl Client {
 }
 
 /// A connection of HTTP/1.1 that is kept.
-struct Kept(TlsStream<TcpStream>);
+pub(crate) struct Kept(TlsStream<TcpStream>);
 
 impl Kept {
-    async fn open(client: &Client, waypoint: &Waypoint) -> Self {
+    pub(crate) async fn open(client: &Client, waypoint: &Waypoint) -> Self {
         Self(client.connect(waypoint).await.unwrap())
     }
 
     /// Status and whole answer to a GET with these header lines; `None`: the connection has ended.
-    async fn ask(&mut self, headers: &str) -> Option<(u16, String)> {
+    pub(crate) async fn ask(&mut self, headers: &str) -> Option<(u16, String)> {
         let head = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{headers}\r\n");
         self.0.write_all(head.as_bytes()).await.ok()?;
         let mut answer = Vec::new();
@@ -132,7 +166,7 @@ impl Kept {
     }
 
     /// Waits until the other side ends the connection.
-    async fn ends(&mut self) {
+    pub(crate) async fn ends(&mut self) {
         let mut rest = Vec::new();
         let ended = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await;
         assert!(ended.is_ok(), "the connection is still open");
@@ -140,17 +174,17 @@ impl Kept {
 }
 
 /// A Gateway that asks for certificates of the ConfigMap `authority`, and its Secret.
-struct Shop {
-    origin: Origin,
-    server: Made,
+pub(crate) struct Shop {
+    pub(crate) origin: Origin,
+    pub(crate) server: Made,
 }
 
 impl Shop {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self { origin: Origin::named(Speaks::Http1, "origin").await, server: made("shop", HOST) }
     }
 
-    fn resources(&self, validation: &str) -> String {
+    pub(crate) fn resources(&self, validation: &str) -> String {
         resources(self.origin.address, validation, &self.server)
     }
 
@@ -160,7 +194,7 @@ impl Shop {
     }
 }
 
-fn asking(mode: &str) -> String {
+pub(crate) fn asking(mode: &str) -> String {
     format!(
         "{{default: {{validation: {{mode: {mode}, caCertificateRefs: \
          [{{group: '', kind: ConfigMap, name: authority}}]}}}}}}"
@@ -183,7 +217,7 @@ spec:
     gateway + &route + &server.secret
 }
 
-async fn refused(waypoint: &Waypoint, reason: &str, times: u64) {
+pub(crate) async fn refused(waypoint: &Waypoint, reason: &str, times: u64) {
     let name = "waypoint_tls_handshake_failures_total";
     becomes(waypoint, &format!("{name}{{reason=\"{reason}\"}}"), times).await;
 }

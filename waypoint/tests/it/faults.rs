@@ -31,8 +31,8 @@
 //! N10  GOAWAY, again and again                    churn
 //! N11  GOAWAY that has processed nothing          churn
 //! N12  idle connections closed at the wrong time  churn
-//! N13  one endpoint of three is cut off           network
-//! N14  segments are lost and come late            shaped
+//! N13  one endpoint of three is cut off           network, namespace
+//! N14  segments are lost and come late            shaped, namespace
 //! N15  100 ms ± 50 ms                             shaped
 //! N16  1 Mbit/s                                   shaped
 //! N17  a service has no endpoint                  network
@@ -61,6 +61,7 @@ mod attacks;
 mod churn;
 mod clients;
 mod machine;
+mod namespace;
 mod network;
 mod process;
 mod shaped;

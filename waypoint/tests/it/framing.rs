@@ -234,12 +234,13 @@ async fn every_made_input_is_read_one_way_or_refused_by_name() {
 }
 
 /// Checks that no bytes of an HTTP/1 request reach: times, answers, and what only HTTP/2 has, and panics.
-const UNREACHED: [&str; 12] = [
+const UNREACHED: [&str; 13] = [
     "head_timeout",
     "connection_specific_field",
     "switch_unasked",
     "panicked",
     "stream_malformed",
+    "preface_malformed",
     "live_heads_too_long",
     "ping_flood",
     "settings_flood",

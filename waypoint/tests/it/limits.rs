@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::client::{Raw, becomes, failures, get_with, status, values};
 use crate::generations::silent;
-use crate::guests::{Guest, burn, harmful, signing};
+use crate::guests::{Guest, burn, harmful, signing, spin};
 use crate::harness::{PATIENCE, Waypoint, filter, gateway_to, get, request, send_http1, service};
 use crate::origin::{Origin, Speaks};
 use crate::streams::Client;
@@ -196,7 +196,7 @@ async fn a_callback_may_use_as_much_cpu_as_its_deadline_and_no_more() {
     for (deadline, wanted) in [("5ms", 503), ("2s", 200)] {
         let (dir, origin) = (TempDir::new().unwrap(), Origin::named(Speaks::Http1, "it").await);
         let spec = format!("  limits: {{deadline: {deadline}, cpuShare: 1}}");
-        let burns = harmful(&burn(60)).write(dir.path(), "burns");
+        let burns = harmful(&spin(60_000_000)).write(dir.path(), "burns");
         let resources = gateway_to("origin")
             + &service("origin", "http", origin.address)
             + &filter("burns", &burns, &spec);

@@ -13,6 +13,7 @@ mod client;
 mod dns;
 mod guests;
 mod harness;
+mod http2_frames;
 mod origin;
 mod streams;
 
@@ -39,6 +40,7 @@ mod takeover;
 mod backend_filters;
 mod bodies;
 mod client_certificates;
+mod client_revocation;
 mod ejection;
 mod faults;
 mod framing;

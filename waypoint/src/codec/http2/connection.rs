@@ -90,7 +90,7 @@ struct Http2<J> {
 
 /// ```text
 /// Open ──closing, idle──► Draining ──┐
-///   └────────flood, cut──────────────┴──► Ending
+///   └────────breach, cut─────────────┴──► Ending
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -102,7 +102,7 @@ enum Phase {
 }
 
 enum Event {
-    Flood(Refusal),
+    Breach(Refusal),
     Closing,
     Cut,
     Timer,
@@ -133,9 +133,9 @@ impl<J: Journey> Http2<J> {
         loop {
             let event = poll_fn(|cx| self.poll_event(cx, closing.as_mut(), cut.as_mut())).await;
             match event {
-                Event::Flood(refusal) => {
+                Event::Breach(refusal) => {
                     connection.journey.refused(&refusal, &connection.info);
-                    self.end(Reason::ENHANCE_YOUR_CALM);
+                    self.end(reason(refusal));
                 }
                 Event::Closing => self.drain(),
                 Event::Cut => self.end(Reason::NO_ERROR),
@@ -160,7 +160,7 @@ impl<J: Journey> Http2<J> {
         }
         if self.phase != Phase::Ending {
             if let Some(refusal) = self.breach.take() {
-                return Poll::Ready(Event::Flood(refusal));
+                return Poll::Ready(Event::Breach(refusal));
             }
             if cut.poll(cx).is_ready() {
                 return Poll::Ready(Event::Cut);
@@ -214,6 +214,14 @@ impl<J: Journey> Http2<J> {
                 self.timer.as_mut().reset(now + self.connection.limits.write_stall);
             }
         }
+    }
+}
+
+/// What a client hears of a breach that the scanner found.
+fn reason(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::PrefaceMalformed => Reason::PROTOCOL_ERROR,
+        _ => Reason::ENHANCE_YOUR_CALM,
     }
 }
 

@@ -11,14 +11,14 @@ use super::{
 };
 use crate::codec::{HTTP2_PREFACE, Refusal, fuzzing::cuttings};
 
-/// Scans frames behind the preface, all at one time.
+/// Scans frames behind the preface and its SETTINGS, all at one time.
 ///
 /// # Panics
 ///
 /// If the verdict or the state depends on how the bytes arrive, or if a plain walk over the frames
 /// counts otherwise.
 pub fn frames(bytes: &[u8]) {
-    let bytes = [HTTP2_PREFACE, bytes].concat();
+    let bytes = [&HTTP2_PREFACE[..], &[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0], bytes].concat();
     let now = Instant::now();
     let mut outcomes = cuttings(&bytes).into_iter().map(|pieces| scanned(&pieces, now));
     let first = outcomes.next().expect("at least one cutting");

@@ -33,6 +33,7 @@ pub(super) fn check(
         return Err(Refusal::TooManyFields);
     }
     parts.headers.keys().try_for_each(|name| hygiene::field_name(name.as_str().as_bytes()))?;
+    parts.headers.values().try_for_each(|value| hygiene::field_value(value.as_bytes()))?;
     let length = hygiene::content_length(&parts.headers)?;
     parts.uri = uri(parts, encrypted, limits)?;
     let expects_continue = hygiene::expects_continue(parts.version, &mut parts.headers)?;

@@ -57,6 +57,8 @@ pub(super) struct Scanner {
 #[derive(Debug)]
 struct Seen {
     counts: Counts,
+    /// Whether the SETTINGS have come that must be a client's first frame.
+    has_settings: bool,
     /// CONTINUATION frames of the head that is being received, if one is.
     head: Option<u32>,
     /// Whether every byte of the current frame's payload so far is zero.
@@ -81,7 +83,8 @@ struct Counts {
 
 impl Scanner {
     pub(super) fn new(now: Instant) -> Self {
-        let seen = Seen { counts: Counts::new(now), head: None, zero: true, resets: Vec::new() };
+        let counts = Counts::new(now);
+        let seen = Seen { counts, has_settings: false, head: None, zero: true, resets: Vec::new() };
         Self { frames: Frames::of_client(), seen }
     }
 
@@ -114,6 +117,13 @@ impl Scanner {
 impl Seen {
     fn begun(&mut self, frame: Frame) -> Result<(), Refusal> {
         self.zero = true;
+        // RFC 9113, 3.4; h2 takes any frame.
+        if !self.has_settings {
+            if frame.kind != SETTINGS || frame.flags & ACK != 0 {
+                return Err(Refusal::PrefaceMalformed);
+            }
+            self.has_settings = true;
+        }
         match (frame.kind, &mut self.head) {
             (HEADERS, head) => *head = Some(0),
             (CONTINUATION, Some(continuations)) => {

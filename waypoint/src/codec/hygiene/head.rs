@@ -132,6 +132,20 @@ pub(in crate::codec) fn field_name(name: &[u8]) -> Result<(), Refusal> {
     if name.contains(&b'_') { Err(Refusal::FieldNameUnderscore) } else { Ok(()) }
 }
 
+/// Refuses white space around a value: HTTP/1 strips it, HTTP/2 forbids it, and who keeps it compares
+/// another value than who does not.
+///
+/// # Source
+///
+/// RFC 9113, section 8.2.1.
+pub(in crate::codec) fn field_value(value: &[u8]) -> Result<(), Refusal> {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    match is_space(value.first()) || is_space(value.last()) {
+        true => Err(Refusal::FieldMalformed),
+        false => Ok(()),
+    }
+}
+
 /// Names what is wrong with a head that the parser refused.
 pub(in crate::codec) fn diagnose(head: &[u8]) -> Refusal {
     let mut lines =

@@ -157,7 +157,8 @@ pub(in crate::codec) fn trailer_fields(trailers: &HeaderMap) -> Result<(), Refus
     if trailers.keys().any(is_forbidden_trailer) {
         return Err(Refusal::TrailerForbidden);
     }
-    trailers.keys().try_for_each(|name| super::field_name(name.as_str().as_bytes()))
+    trailers.keys().try_for_each(|name| super::field_name(name.as_str().as_bytes()))?;
+    trailers.values().try_for_each(|value| super::field_value(value.as_bytes()))
 }
 
 /// Removes what only a head may say from an answer's trailers: nobody may act on it there.

@@ -49,6 +49,7 @@ refusals! {
     FieldNameMalformed => BAD_REQUEST "field_name_malformed",
     /// An underscore, which some origins read as a hyphen.
     FieldNameUnderscore => BAD_REQUEST "field_name_underscore",
+    /// Whatever else a field line may not be; on HTTP/2, a value that begins or ends with white space.
     FieldMalformed => BAD_REQUEST "field_malformed",
     // How long the body is.
     ContentLengthWithTransferEncoding => BAD_REQUEST "content_length_with_transfer_encoding",
@@ -103,6 +104,8 @@ refusals! {
     /// HTTP/2 DATA of another length than `content-length`, or another breach that h2 found.
     StreamMalformed => BAD_REQUEST "stream_malformed",
     // HTTP/2 frames.
+    /// What a client says first is not SETTINGS.
+    PrefaceMalformed => BAD_REQUEST "preface_malformed",
     /// The heads of all requests that run on the connection are together too long.
     LiveHeadsTooLong => REQUEST_HEADER_FIELDS_TOO_LARGE "live_heads_too_long",
     PingFlood => TOO_MANY_REQUESTS "ping_flood",

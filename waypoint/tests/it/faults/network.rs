@@ -38,13 +38,13 @@ fn address_of(socket: &socket2::Socket) -> SocketAddr {
 }
 
 /// An address that answers no SYN: nobody accepts, and the backlog is full.
-struct BlackHole {
-    address: SocketAddr,
+pub(super) struct BlackHole {
+    pub(super) address: SocketAddr,
     _socket: socket2::Socket,
     _waiting: Vec<TcpStream>,
 }
 
-async fn black_hole() -> BlackHole {
+pub(super) async fn black_hole() -> BlackHole {
     let socket = bound();
     socket.listen(0).unwrap();
     let address = address_of(&socket);

@@ -99,6 +99,11 @@ impl Holds {
         }
     }
 
+    /// What the process has grown by since, in KiB.
+    pub(super) fn grown_kib(self, waypoint: &Waypoint) -> u64 {
+        waypoint.resident_kib().saturating_sub(self.resident_kib)
+    }
+
     /// Waits until the process holds no more descriptors and tasks than before and no request is
     /// outstanding; it may have grown by so much memory.
     pub(super) async fn again(self, waypoint: &Waypoint, grown_kib: u64) {

@@ -42,6 +42,8 @@ fn every_check_stands_in_the_way_of_a_head() {
         (get(&long), R::TargetTooLong),
         (fields(101), R::TooManyFields),
         (get("https://a/").header("x_y", "z"), R::FieldNameUnderscore),
+        (get("https://a/").header("x", " y"), R::FieldMalformed),
+        (get("https://a/").header("x", "y\t"), R::FieldMalformed),
         (get("https://a/").header("connection", "close"), R::ConnectionSpecificField),
         (get("https://a/").header("te", "gzip"), R::ConnectionSpecificField),
         (get("https://a/").header("expect", "x"), R::ExpectUnsupported),

@@ -10,7 +10,17 @@ fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
 fn begun() -> Scanner {
     let mut scanner = Scanner::new(Instant::now());
     scanner.scan(HTTP2_PREFACE, Instant::now()).expect("only the preface");
+    scanner.scan(&frame(SETTINGS, 0, &[]), Instant::now()).expect("the first frame");
     scanner
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_begins_with_settings() {
+    for first in [frame(PING, 0, &[1; 8]), frame(SETTINGS, ACK, &[]), frame(0xfe, 0, &[])] {
+        let mut scanner = Scanner::new(Instant::now());
+        let scanned = scanner.scan(&[&HTTP2_PREFACE[..], &first].concat(), Instant::now());
+        assert_eq!(scanned, Err(Refusal::PrefaceMalformed), "{first:?}");
+    }
 }
 
 /// How many of one frame pass before the first that does not.
@@ -32,7 +42,8 @@ fn passing(scanner: &mut Scanner, bytes: &[u8], want: Refusal) -> u32 {
 async fn each_kind_of_cheap_frame_is_bounded() {
     let cases = [
         (frame(PING, 0, &[1; 8]), PINGS_MAX, Refusal::PingFlood),
-        (frame(SETTINGS, 0, &[]), SETTINGS_MAX, Refusal::SettingsFlood),
+        // One has come.
+        (frame(SETTINGS, 0, &[]), SETTINGS_MAX - 1, Refusal::SettingsFlood),
         (frame(PRIORITY, 0, &[0; 5]), PRIORITIES_MAX, Refusal::PriorityFlood),
         (frame(WINDOW_UPDATE, 0, &[0; 4]), EMPTY_WINDOW_UPDATES_MAX, Refusal::WindowUpdateFlood),
         (frame(RST_STREAM, 0, &[0, 0, 0, 8]), RESETS_MAX, Refusal::ResetFlood),
