@@ -29,8 +29,8 @@ use crate::snapshot::{Current, ServedEntrance, Snapshot};
 use crate::upstream::{Cluster, Deadlines, UpstreamError};
 use crate::{grpc, response, trace};
 
-/// How long an endpoint may take to begin its answer where the route sets nothing; gRPC streams
-/// have no such bound.
+/// How long an endpoint may take to begin its answer where the route sets nothing, from the moment at
+/// which the request is there whole; gRPC streams have no such bound.
 pub const RESPONSE_TIMEOUT_DEFAULT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// How long a response's body may bring nothing before it is cut (Envoy's stream idle timeout).
@@ -237,7 +237,8 @@ impl Walk<'_> {
         Ok(Deadlines {
             request,
             callers,
-            per_try: backend.or((!unbounded).then_some(RESPONSE_TIMEOUT_DEFAULT)),
+            per_try: backend,
+            silence: (backend.is_none() && !unbounded).then_some(RESPONSE_TIMEOUT_DEFAULT),
             body_idle: if grpc { GRPC_IDLE_DEFAULT } else { BODY_IDLE_DEFAULT },
         })
     }

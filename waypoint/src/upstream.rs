@@ -122,8 +122,11 @@ pub struct Deadlines {
     /// Whether `request` is what the caller asked for: that it has passed says nothing of the
     /// endpoint, or callers could have endpoints ejected.
     pub callers: bool,
-    /// How long one attempt may take until its response head.
+    /// How long one attempt may take until its response head, its request's body included.
     pub per_try: Option<Duration>,
+    /// How long one attempt may wait for the endpoint until its response head: while the rest of the
+    /// request is waited for this does not run, and each piece of it begins it anew.
+    pub silence: Option<Duration>,
     /// How long the response body may be waited for without a byte arriving.
     pub body_idle: Duration,
 }
@@ -138,7 +141,7 @@ impl Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         let body_idle = Duration::from_secs(30);
-        Self { request: None, callers: false, per_try: None, body_idle }
+        Self { request: None, callers: false, per_try: None, silence: None, body_idle }
     }
 }
 

@@ -3,23 +3,51 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body as _, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::Deadlines;
-use crate::codec::body::BodyError;
+use crate::codec::body::{Body, BodyError};
 
-/// Runs one attempt until its response head or until its time is over (`None`).
+/// Whose turn it is while a request with a body is sent: the endpoint's, since its body last gave
+/// something or ended; or the client's (`None`), while the body is waited for.
+#[derive(Clone)]
+pub(super) struct Turn(Arc<Mutex<Option<Instant>>>);
+
+/// A request's body that says whose turn it is.
+struct Watched {
+    body: Body,
+    turn: Turn,
+}
+
+/// Runs one attempt until its response head or until its time is over (`None`). `turn` is that of the
+/// request's body, if it has one.
 pub(super) async fn within_head_time<T>(
     deadlines: &Deadlines,
-    attempt: impl Future<Output = T>,
+    turn: Option<&Turn>,
+    mut attempt: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let per_try = deadlines.per_try.map(|limit| Instant::now() + limit);
-    match earlier(deadlines.request, per_try) {
-        Some(deadline) => timeout_at(deadline, attempt).await.ok(),
-        None => Some(attempt.await),
+    let mut silent_since = Instant::now();
+    let per_try = deadlines.per_try.map(|limit| silent_since + limit);
+    let fixed = earlier(deadlines.request, per_try);
+    loop {
+        let silence = deadlines.silence.map(|limit| silent_since + limit);
+        let Some(deadline) = earlier(fixed, silence) else { return Some(attempt.await) };
+        if let Ok(answer) = timeout_at(deadline, attempt.as_mut()).await {
+            return Some(answer);
+        }
+        let since = turn.map_or(silent_since, Turn::endpoints_since);
+        if fixed == Some(deadline) || since <= silent_since {
+            return None;
+        }
+        silent_since = since;
     }
 }
 
@@ -27,6 +55,55 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
+    }
+}
+
+// === impl Turn ===
+
+impl Turn {
+    /// Watches the request's body; `None` if it has none.
+    pub(super) fn watch(request: &mut Request<Body>) -> Option<Self> {
+        if request.body().is_end_stream() {
+            return None;
+        }
+        let turn = Self(Arc::new(Mutex::new(Some(Instant::now()))));
+        let body = std::mem::take(request.body_mut());
+        *request.body_mut() = Body::wrap(Watched { body, turn: turn.clone() });
+        Some(turn)
+    }
+
+    /// Whether nothing can be asked of the endpoint: the rest of the request is not there.
+    pub(super) fn is_clients(&self) -> bool {
+        self.0.lock().is_none()
+    }
+
+    /// Since when the endpoint is waited for; now, if it is not.
+    fn endpoints_since(&self) -> Instant {
+        self.0.lock().unwrap_or_else(Instant::now)
+    }
+}
+
+// === impl Watched ===
+
+impl http_body::Body for Watched {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        *self.turn.0.lock() = polled.is_ready().then(Instant::now);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -16,7 +16,7 @@ use http::{Method, Request, Response};
 use http_body::Body as _;
 
 use super::balance::{Connections, Endpoint, Outstanding, has_untried, pick};
-use super::deadline::within_head_time;
+use super::deadline::{Turn, within_head_time};
 use super::health::{self, Verdict};
 use super::{Cluster, Deadlines, UpstreamError, UpstreamPeer, head, http1, http2};
 use crate::codec::Interim;
@@ -80,6 +80,7 @@ pub(super) async fn send(
     let upgrade = head::prepare(&mut request, cluster.protocol, cluster.is_secure())?;
     let repeatable = is_safe(request.method()) && request.body().is_end_stream();
     let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false, interim };
+    let turn = Turn::watch(&mut request);
     let mut outgoing = Some(request);
     let mut tried = Vec::new();
     let (mut _retrying, mut excused) = (None, false);
@@ -87,10 +88,12 @@ pub(super) async fn send(
         let endpoint = pick(cluster, &tried).ok_or(UpstreamError::NoEndpoints)?;
         let answer = {
             let attempt = pin!(attempt(endpoint, &mut outgoing, &plan));
-            within_head_time(&plan.deadlines, attempt).await
+            within_head_time(&plan.deadlines, turn.as_ref(), attempt).await
         };
         let verdict = match &answer {
             None if plan.deadlines.caller_has_left() => Verdict::Nothing,
+            // Or clients that stall their uploads could have endpoints ejected.
+            None if turn.as_ref().is_some_and(Turn::is_clients) => Verdict::Nothing,
             answer => Verdict::of(answer.as_ref(), cluster.protocol),
         };
         health::note(cluster, endpoint, verdict);

@@ -129,6 +129,25 @@ async fn callers_with_little_time_eject_nobody() {
 }
 
 #[tokio::test]
+async fn clients_that_stall_their_uploads_eject_nobody() {
+    let bench = Bench::new(limits(LONG));
+    let good = Origin::answering(&bench, HELLO).await;
+    let silent = never_answering(&bench).await;
+    let cluster = bench.http1(&[good.address, silent.address]);
+    let per_try = Some(Duration::from_millis(20));
+    let mut late = 0;
+    for _ in 0..60 {
+        let (_client, body) = fed();
+        let deadlines = Deadlines { per_try, ..Deadlines::default() };
+        let stalled = request(Method::POST, "/", body);
+        let answer = within(cluster.send(Permitted::callout(stalled), deadlines)).await;
+        late += usize::from(matches!(answer, Err(UpstreamError::ResponseTimeout)));
+    }
+    assert!(late > 3, "{late} of 60 waited for the silent one");
+    assert_eq!(ejected(&bench), []);
+}
+
+#[tokio::test]
 async fn a_success_begins_the_count_anew_and_other_errors_do_not_count() {
     let bench = Bench::new(limits(LONG));
     let good = Origin::answering(&bench, HELLO).await;

@@ -196,6 +196,61 @@ async fn an_endpoint_that_never_answers_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn an_upload_may_take_longer_than_the_endpoint_may_be_silent() {
+    let limit = Duration::from_millis(500);
+    let deadlines = Deadlines { silence: Some(limit), ..Deadlines::default() };
+    let bench = Bench::new(UpstreamLimits::default());
+    let origin = Origin::start(&bench, |mut peer, number| async move {
+        peer.head().await;
+        if number == 0 {
+            let body = peer.until(b"0\r\n\r\n").await;
+            assert_eq!(body.as_deref(), Some("2\r\nsl\r\n2\r\now\r\n0\r\n\r\n"));
+            peer.write("HTTP/1.1 204 No Content\r\n\r\n").await;
+        }
+        peer.closed().await;
+    })
+    .await;
+    let cluster = bench.http1(&[origin.address]);
+
+    let (client, body) = fed();
+    let upload = request(Method::POST, "/", body);
+    let mut sending = std::pin::pin!(cluster.send(Permitted::callout(upload), deadlines));
+    // The client takes its time, more than once.
+    for piece in ["sl", "ow"] {
+        let early = tokio::time::timeout(2 * limit, sending.as_mut()).await;
+        assert!(early.is_err(), "{:?}", early.map(|answer| answer.map(drop)));
+        client.send(data(piece)).await.unwrap();
+    }
+    drop(client);
+    let (response, _) = within(sending).await.expect("a response");
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    drop(response);
+
+    // Once the request is whole, it is the endpoint that is waited for.
+    let asked = Permitted::callout(post("/", "whole"));
+    let error = within(cluster.send(asked, deadlines)).await.map(drop).expect_err("no response");
+    assert!(matches!(error, UpstreamError::ResponseTimeout), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_takes_no_more_of_an_upload_is_waited_for_like_a_silent_one() {
+    let deadlines = Deadlines { silence: Some(Duration::from_millis(200)), ..Deadlines::default() };
+    let bench = Bench::new(UpstreamLimits::default());
+    let origin = Origin::start(&bench, |peer, _| async move {
+        let _unread = peer;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let cluster = bench.http1(&[origin.address]);
+    let (client, body) = fed();
+    let endless = async { while client.send(data(vec![b'x'; 64 * 1024])).await.is_ok() {} };
+    let sending = cluster.send(Permitted::callout(request(Method::POST, "/", body)), deadlines);
+    let (answer, ()) = within(futures_util::future::join(sending, endless)).await;
+    let error = answer.map(drop).expect_err("no response");
+    assert!(matches!(error, UpstreamError::ResponseTimeout), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_dropped_request_closes_its_connection() {
     let bench = Bench::new(UpstreamLimits::default());
     let (seen, mut events) = mpsc::channel(2);
