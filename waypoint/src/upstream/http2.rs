@@ -34,7 +34,7 @@ use upload::Upload;
 const FAR_WINDOW_BYTES: u32 = 64 * 1024;
 
 /// The same of [`Ahead::Little`].
-const LITTLE_WINDOW_BYTES: u32 = 2 * 1024;
+const LITTLE_WINDOW_BYTES: u32 = 8 * 1024;
 
 /// What it may send ahead on one connection: the streams of this many readers, so that a few slow ones
 /// do not stop the others that share the connection.

@@ -23,7 +23,7 @@ use crate::streams::{Client, request_with};
 const STREAMS: usize = 100;
 /// What the architecture page says: the windows of a connection's first streams, and of the others.
 const FAR: (usize, usize) = (4, 64 * 1024);
-const LITTLE_BYTES: usize = 2 * 1024;
+const LITTLE_BYTES: usize = 8 * 1024;
 /// More than any window.
 const BODY_BYTES: usize = 100 * 1024;
 
