@@ -184,6 +184,17 @@ pub enum Upgrade {
     WebSocket,
 }
 
+/// How much of an answer an endpoint may send before its client takes any of it. As a request's
+/// extension; a request without it has [`Ahead::Far`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ahead {
+    /// What keeps a fast link full.
+    #[default]
+    Far,
+    /// What a client may hold many times over.
+    Little,
+}
+
 /// Both directions of an upgraded connection.
 pub trait TunnelIo: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 

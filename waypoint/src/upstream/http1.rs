@@ -35,7 +35,7 @@ pub(super) async fn attempt(
     // Its head stays where it is: without a body, nothing of it is used up.
     let request = outgoing.as_mut().expect("a request is put back before it is tried again");
     let bodiless = request.body().is_end_stream();
-    lease.wire.send(request, plan.upgrade);
+    lease.wire.send(request, plan.upgrade, plan.ahead);
     match answer(&mut lease.wire, plan).await {
         Ok(response) => receive(response, lease, outstanding, plan)
             .map_err(|error| Failure { error, again: Again::No }),

@@ -26,15 +26,18 @@ use super::pool::StreamLease;
 use super::retry::{self, Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, head};
 use crate::codec::body::{Body, BodyError};
-use crate::codec::{Channel, INTERIM_MAX, unite_content_lengths};
+use crate::codec::{Ahead, Channel, INTERIM_MAX, unite_content_lengths};
 use upload::Upload;
 
-/// What the endpoint may send ahead on one stream. A reader that takes nothing holds this much.
-const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// What the endpoint may send ahead on one stream of [`Ahead::Far`]. A reader that takes nothing holds
+/// this much.
+const FAR_WINDOW_BYTES: u32 = 64 * 1024;
 
-/// What it may send ahead on one connection: the streams of [`WINDOWED_STREAMS`] readers, so that
-/// a few slow ones do not stop the others that share the connection.
-const CONNECTION_WINDOW_BYTES: u32 = WINDOWED_STREAMS * STREAM_WINDOW_BYTES;
+/// The same of [`Ahead::Little`].
+const LITTLE_WINDOW_BYTES: u32 = 8 * 1024;
+
+/// What it may send ahead on one connection: the streams of this many readers, so that a few slow ones
+/// do not stop the others that share the connection.
 const WINDOWED_STREAMS: u32 = 100;
 
 /// What of one request's body may wait in h2 to be sent. When full: the body is not read on.
@@ -46,11 +49,16 @@ const HEAD_BYTES_MAX: u32 = 64 * 1024;
 /// Connects to the endpoint and begins HTTP/2 on it; the connection is yet to be driven.
 pub(super) async fn open(
     endpoint: &Endpoint,
+    ahead: Ahead,
 ) -> Result<(SendRequest<Bytes>, Connection<Channel, Bytes>), ConnectError> {
+    let window = match ahead {
+        Ahead::Far => FAR_WINDOW_BYTES,
+        Ahead::Little => LITTLE_WINDOW_BYTES,
+    };
     let stream = connect::connect(endpoint).await?;
     let handshake = Builder::new()
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_window_size(window)
+        .initial_connection_window_size(WINDOWED_STREAMS * window)
         .initial_max_send_streams(endpoint.shared.limits.http2_streams_max)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEAD_BYTES_MAX)
@@ -69,7 +77,7 @@ pub(super) async fn attempt(
     outgoing: &mut Outgoing,
     plan: &Plan,
 ) -> Result<Response<Body>, Failure> {
-    let mut lease = match StreamLease::take(outstanding.endpoint()).await {
+    let mut lease = match StreamLease::take(outstanding.endpoint(), plan.ahead).await {
         Ok(lease) => lease,
         Err(error) => return Err(Failure { error, again: Again::Unsent }),
     };

@@ -12,15 +12,15 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
-use http::{Method, Request, Response};
+use http::{Extensions, Method, Request, Response};
 use http_body::Body as _;
 
 use super::balance::{Connections, Endpoint, Outstanding, has_untried, pick};
 use super::deadline::{Turn, within_head_time};
 use super::health::{self, Verdict};
 use super::{Cluster, Deadlines, UpstreamError, UpstreamPeer, head, http1, http2};
-use crate::codec::Interim;
 use crate::codec::body::Body;
+use crate::codec::{Ahead, Interim};
 pub use budget::RetryBudget;
 use budget::Retrying;
 
@@ -33,6 +33,8 @@ pub(super) struct Plan {
     pub(super) repeatable: bool,
     /// Only a new connection will do: others of the same age have just shown to be dead.
     pub(super) fresh: bool,
+    /// How much the endpoint may send before the client takes any of it.
+    pub(super) ahead: Ahead,
     /// Where heads of 1xx go; without it they are dropped.
     pub(super) interim: Option<Interim>,
 }
@@ -79,7 +81,10 @@ pub(super) async fn send(
 ) -> Result<(Response<Body>, UpstreamPeer), UpstreamError> {
     let upgrade = head::prepare(&mut request, cluster.protocol, cluster.is_secure())?;
     let repeatable = is_safe(request.method()) && request.body().is_end_stream();
-    let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false, interim };
+    let ahead = request.extensions().get().copied().unwrap_or_default();
+    // Nothing reads them from here on.
+    *request.extensions_mut() = Extensions::new();
+    let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false, ahead, interim };
     let turn = Turn::watch(&mut request);
     let mut outgoing = Some(request);
     let mut tried = Vec::new();

@@ -37,6 +37,7 @@ mod operate;
 mod reload;
 mod takeover;
 
+mod ahead;
 mod backend_filters;
 mod bodies;
 mod client_certificates;

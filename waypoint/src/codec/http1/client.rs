@@ -28,13 +28,17 @@ use super::{
     reader::{BODY_READ_BYTES, HEAD_READ_BYTES, poll_fill},
 };
 use crate::codec::{
-    Body, BodyError, Channel, INTERIM_MAX,
+    Ahead, Body, BodyError, Channel, INTERIM_MAX,
     hygiene::{self, FIELDS_CEILING, HeadLimits, HeadScan},
 };
 
 /// What an endpoint's head may be. Past it the answer is malformed.
 const HEAD_LIMITS: HeadLimits =
     HeadLimits { bytes: 64 * 1024, first_line_bytes: 8 * 1024, fields: FIELDS_CEILING };
+
+/// What one read asks for while the head of an answer is awaited that may come [`Ahead::Little`], in
+/// bytes. What follows the head in it waits for the client.
+const LITTLE_READ_BYTES: usize = 1024;
 
 /// What a failure said, for the log's error chain.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -59,6 +63,8 @@ pub struct Wire {
     buffer: BytesMut,
     outgoing: Outgoing,
     incoming: Incoming,
+    /// What one read asks for while the head is awaited.
+    head_read_bytes: usize,
     /// Whether both sides keep the connection after the exchange.
     stays: bool,
 }
@@ -96,6 +102,7 @@ impl Wire {
             buffer: BytesMut::new(),
             outgoing: Outgoing::default(),
             incoming: Incoming::Ended,
+            head_read_bytes: HEAD_READ_BYTES,
             stays: true,
         }
     }
@@ -104,8 +111,13 @@ impl Wire {
     /// ([`Self::is_reusable`]).
     ///
     /// The request has an authority or a `host`; hop-by-hop fields in it are not sent, but for
-    /// `te: trailers`. With `upgrade` a WebSocket is asked for.
-    pub fn send(&mut self, request: &mut Request<Body>, upgrade: bool) {
+    /// `te: trailers`. With `upgrade` a WebSocket is asked for. `ahead` says how much is read with the
+    /// answer's head.
+    pub fn send(&mut self, request: &mut Request<Body>, upgrade: bool, ahead: Ahead) {
+        self.head_read_bytes = match ahead {
+            Ahead::Far => HEAD_READ_BYTES,
+            Ahead::Little => LITTLE_READ_BYTES,
+        };
         let headless = request.method() == http::Method::HEAD;
         let scan = HeadScan::default();
         self.incoming = Incoming::Head(Awaited { scan, headless, interim: 0 });
@@ -127,7 +139,7 @@ impl Wire {
             if let Some(response) = self.next_head()? {
                 return Poll::Ready(Ok(response));
             }
-            let filled = poll_fill(&mut self.channel, &mut self.buffer, cx, HEAD_READ_BYTES);
+            let filled = poll_fill(&mut self.channel, &mut self.buffer, cx, self.head_read_bytes);
             if filled.is_pending() {
                 self.rest();
             }

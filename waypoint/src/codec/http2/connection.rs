@@ -26,7 +26,7 @@ use super::{
     stream,
 };
 use crate::{
-    codec::{CodecLimits, Connection, Io, Journey, Refusal},
+    codec::{Ahead, CodecLimits, Connection, Io, Journey, Refusal},
     drain::unless,
 };
 
@@ -35,6 +35,11 @@ const FAREWELL_WAIT: Duration = Duration::from_millis(500);
 
 /// Streams that h2 may reset for the client's mistakes before the connection is closed.
 const OWN_RESETS_MAX: usize = 100;
+
+/// Streams of one connection whose endpoints may send their answers far ahead of the client. Those
+/// that begin beside so many get [`Ahead::Little`]: a client that opens all its streams and reads
+/// nothing holds a window of each.
+const FAR_STREAMS: usize = 4;
 
 /// What one stream may keep waiting, as a part of the whole connection's bound.
 const SEND_SHARE: usize = 4;
@@ -118,9 +123,11 @@ struct Activity {
 }
 
 /// A stream that runs.
-struct Active {
+pub(super) struct Active {
     activity: Arc<Activity>,
     head_bytes: usize,
+    /// How many ran when it began, itself included.
+    number: usize,
 }
 
 // === impl Http2 ===
@@ -172,18 +179,19 @@ impl<J: Journey> Http2<J> {
         self.timer.as_mut().poll(cx).map(|()| Event::Timer)
     }
 
-    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    fn begin(&mut self, mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let connection = self.connection.clone();
         let limit = connection.limits.live_heads_bytes;
         let Some(active) = Active::begin(&self.activity, head_bytes(&request), limit) else {
             connection.journey.refused(&Refusal::LiveHeadsTooLong, &connection.info);
             return respond.send_reset(Reason::REFUSED_STREAM);
         };
+        if active.number > FAR_STREAMS {
+            request.extensions_mut().insert(Ahead::Little);
+        }
         let queued = Arc::clone(&self.queued);
-        self.connection.tasks.spawn(async move {
-            stream::serve(request, respond, &connection, &queued).await;
-            drop(active);
-        });
+        let stream = stream::serve(request, respond, connection, queued, active);
+        self.connection.tasks.spawn(stream);
     }
 
     /// Takes no more streams and lets those that there are go on.
@@ -259,8 +267,8 @@ impl Active {
             return None;
         }
         activity.head_bytes.fetch_add(head_bytes, Ordering::AcqRel);
-        activity.streams.fetch_add(1, Ordering::AcqRel);
-        Some(Self { activity: activity.clone(), head_bytes })
+        let number = activity.streams.fetch_add(1, Ordering::AcqRel) + 1;
+        Some(Self { activity: activity.clone(), head_bytes, number })
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -14,6 +15,7 @@ use http_body::{Body as _, Frame};
 
 use super::{
     body::RequestBody,
+    connection::Active,
     head::{self, Checked},
     queued::Queued,
     websocket,
@@ -56,13 +58,44 @@ impl From<WrongLength> for CutShort {
     }
 }
 
-/// Serves one stream to its end.
+/// Serves one stream to its end; it counts as active until then.
+///
+/// A waiting stream holds what its stage needs and no more: the journey and the answer are each in a
+/// box, of which one is there at a time, and what is done without waiting is done in functions that
+/// leave nothing behind.
 pub(super) async fn serve<J: Journey>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    connection: &Connection<J>,
-    queued: &Queued,
+    connection: Arc<Connection<J>>,
+    queued: Arc<Queued>,
+    _active: Active,
 ) {
+    let Some((request, asked)) = begin(request, &mut respond, &connection) else { return };
+    let (method, interim) = (request.method().clone(), Interim::default());
+    let call = Box::pin(connection.journey.call(request, &connection.info, &interim));
+    let response = match answered(call, &interim, &mut respond).await {
+        None => return,
+        Some(Err(Panicked)) => {
+            connection.journey.refused(&Refusal::Panicked, &connection.info);
+            return refuse(&mut respond, Refusal::Panicked);
+        }
+        Some(Ok(response)) => response,
+    };
+    if response.status().is_informational() {
+        return Box::pin(switch(response, asked, respond, &connection, &queued)).await;
+    }
+    if let Some((stream, sending, body)) = send_head(response, &method, &mut respond) {
+        let answer = Answer::new(stream, sending, &connection, &queued);
+        Box::pin(answer.run(body)).await;
+    }
+}
+
+/// Checks the head; `None` if the stream was refused.
+fn begin<J: Journey>(
+    request: Request<RecvStream>,
+    respond: &mut SendResponse<Bytes>,
+    connection: &Connection<J>,
+) -> Option<(Request<Body>, Option<Asked>)> {
     let (mut parts, receive) = request.into_parts();
     let limits = &connection.limits;
     let encrypted = connection.info.tls.is_some();
@@ -72,10 +105,10 @@ pub(super) async fn serve<J: Journey>(
         Ok(checked) => checked,
         Err(refusal) => {
             connection.journey.refused(&refusal, &connection.info);
-            return refuse(&mut respond, refusal);
+            refuse(respond, refusal);
+            return None;
         }
     };
-    let method = parts.method.clone();
     let mut asked = None;
     let body = if let Some(key) = key {
         asked = Some(Asked { key, receive });
@@ -89,21 +122,7 @@ pub(super) async fn serve<J: Journey>(
         }
         Body::http2(RequestBody::new(receive, length, limits.body_idle_timeout))
     };
-    let request = Request::from_parts(parts, body);
-    // In a box, which is gone when the answer has come: a client that reads slowly holds less.
-    let called = Box::pin(call(request, &mut respond, connection)).await;
-    let response = match called {
-        None => return,
-        Some(Err(Panicked)) => {
-            connection.journey.refused(&Refusal::Panicked, &connection.info);
-            return refuse(&mut respond, Refusal::Panicked);
-        }
-        Some(Ok(response)) => response,
-    };
-    if response.status().is_informational() {
-        return switch(response, asked, respond, connection, queued).await;
-    }
-    answer(response, &method, respond, connection, queued).await;
+    Some((Request::from_parts(parts, body), asked))
 }
 
 /// A WebSocket that a client has asked for.
@@ -148,13 +167,11 @@ fn informational() -> Response<()> {
 }
 
 /// The journey's answer; `None` if the stream was reset, and the journey was dropped.
-async fn call<J: Journey>(
-    request: Request<Body>,
+async fn answered(
+    mut call: Pin<Box<impl Future<Output = Response<Body>>>>,
+    interim: &Interim,
     respond: &mut SendResponse<Bytes>,
-    connection: &Connection<J>,
 ) -> Option<Result<Response<Body>, Panicked>> {
-    let interim = Interim::default();
-    let mut call = pin!(connection.journey.call(request, &connection.info, &interim));
     poll_fn(|cx| {
         let answered = poll_isolated(|| call.as_mut().poll(cx));
         while let Some(head) = interim.take(http::Version::HTTP_2) {
@@ -179,26 +196,18 @@ fn refuse(respond: &mut SendResponse<Bytes>, refusal: Refusal) {
     }
 }
 
-async fn answer<J: Journey>(
+/// Sends the head; gives what is to follow it, if anything is.
+fn send_head(
     response: Response<Body>,
     method: &Method,
-    mut respond: SendResponse<Bytes>,
-    connection: &Connection<J>,
-    queued: &Queued,
-) {
+    respond: &mut SendResponse<Bytes>,
+) -> Option<(SendStream<Bytes>, Sending, Body)> {
     let (mut parts, body) = response.into_parts();
     let sending = Sending::of(method, http::Version::HTTP_2, parts.status, &parts.headers, &body);
     let ends = sending == Sending::Nothing || body.is_end_stream();
     finish_head(&mut parts.headers, parts.status, sending);
-    let Ok(stream) = respond.send_response(Response::from_parts(parts, ()), ends) else {
-        return;
-    };
-    if ends {
-        return;
-    }
-    let mut answer = Answer::new(stream, sending, connection, queued);
-    let ended = answer.send(body).await;
-    answer.end(ended);
+    let stream = respond.send_response(Response::from_parts(parts, ()), ends).ok()?;
+    (!ends).then_some((stream, sending, body))
 }
 
 /// Removes what HTTP/2 does not have and adds `content-length` and `date`.
@@ -244,6 +253,12 @@ impl<'a, J: Journey> Answer<'a, J> {
         let id = stream.stream_id().as_u32();
         let (remainder, stall) = (sending.remainder(), Stall::new());
         Self { stream, id, remainder, stall, connection, queued, ahead: 0 }
+    }
+
+    /// Sends the body to its end or until it is cut.
+    async fn run(mut self, body: Body) {
+        let ended = self.send(body).await;
+        self.end(ended);
     }
 
     /// Tells the client of a failure, and gives back what the stream has queued.

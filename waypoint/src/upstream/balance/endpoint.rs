@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::choice::Warming;
 use super::registry::Key;
-use super::{Http1Pool, Http2Pool, Protocol, Shared, TlsFailure, UpstreamTls};
+use super::{Http1Pool, Http2Pools, Protocol, Shared, TlsFailure, UpstreamTls};
 use crate::upstream::health::{Health, millis};
 
 /// How long an endpoint that could not be connected to is only a second choice.
@@ -33,7 +33,7 @@ pub(in crate::upstream) struct Endpoint {
 
 pub(in crate::upstream) enum Connections {
     Http1(Http1Pool),
-    Http2(Http2Pool),
+    Http2(Http2Pools),
 }
 
 /// One endpoint's figures, for the admin server.
@@ -70,7 +70,7 @@ impl Endpoint {
     ) -> Arc<Self> {
         let connections = match key.protocol {
             Protocol::Http1 => Connections::Http1(Http1Pool::new(&shared.limits)),
-            Protocol::Http2 => Connections::Http2(Http2Pool::new(&shared.limits)),
+            Protocol::Http2 => Connections::Http2(Http2Pools::new(&shared.limits)),
         };
         Arc::new(Self {
             address: key.address,
@@ -118,21 +118,21 @@ impl Endpoint {
     pub(super) fn expire_idle(&self) {
         match &self.connections {
             Connections::Http1(pool) => pool.expire_idle(),
-            Connections::Http2(pool) => pool.expire_idle(),
+            Connections::Http2(pools) => pools.expire_idle(),
         }
     }
 
     pub(super) fn close_idle(&self) {
         match &self.connections {
             Connections::Http1(pool) => pool.close_idle(),
-            Connections::Http2(pool) => pool.close_idle(),
+            Connections::Http2(pools) => pools.close_idle(),
         }
     }
 
     pub(super) fn figures(&self) -> EndpointFigures {
         let (protocol, (connections, idle, waiting)) = match &self.connections {
             Connections::Http1(pool) => (Protocol::Http1, pool.figures()),
-            Connections::Http2(pool) => (Protocol::Http2, pool.figures()),
+            Connections::Http2(pools) => (Protocol::Http2, pools.figures()),
         };
         let outstanding = self.outstanding();
         let (failures, ejected_for) = self.health.figures(self.shared.now_ms());

@@ -3,6 +3,9 @@
 //! A stream in use is a [`StreamLease`]. Connections are made and driven by tasks of their own, so
 //! a request that is dropped takes no connection away from others. A connection that the endpoint
 //! is closing (GOAWAY) gets no new stream; its streams end where they are.
+//!
+//! The window of a stream is its connection's, so that an endpoint has connections of two kinds: most
+//! requests use those on which it may send far ahead ([`Ahead::Far`]).
 
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
@@ -18,16 +21,24 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::Queue;
-use crate::codec::Channel;
+use crate::codec::{Ahead, Channel};
 use crate::upstream::balance::{Connections, Endpoint};
 use crate::upstream::connect::ConnectError;
 use crate::upstream::{UpstreamError, UpstreamLimits, http2};
 
 pub(in crate::upstream) struct Http2Pool {
     state: Mutex<State>,
+    /// How much the endpoint may send ahead on a stream of these connections.
+    ahead: Ahead,
     connections_max: usize,
     streams_max: usize,
     idle_timeout: Duration,
+}
+
+/// Both kinds of an endpoint's connections. Each has the bounds of a pool.
+pub(in crate::upstream) struct Http2Pools {
+    far: Http2Pool,
+    little: Http2Pool,
 }
 
 struct State {
@@ -60,6 +71,7 @@ pub(in crate::upstream) struct StreamLease {
     pub(in crate::upstream) reused: bool,
     pub(in crate::upstream) settings: Arc<Settings>,
     line: u64,
+    ahead: Ahead,
     endpoint: Option<Arc<Endpoint>>,
 }
 
@@ -81,8 +93,11 @@ impl StreamLease {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue; a connection being made is kept for others.
-    pub(in crate::upstream) async fn take(endpoint: &Arc<Endpoint>) -> Result<Self, UpstreamError> {
-        let granted = match Http2Pool::of(endpoint).turn(endpoint)? {
+    pub(in crate::upstream) async fn take(
+        endpoint: &Arc<Endpoint>,
+        ahead: Ahead,
+    ) -> Result<Self, UpstreamError> {
+        let granted = match Http2Pool::of(endpoint, ahead).turn(endpoint)? {
             Turn::Now(lease) => return Ok(lease),
             Turn::Wait(granted) => granted,
         };
@@ -98,7 +113,7 @@ impl StreamLease {
 impl Drop for StreamLease {
     fn drop(&mut self) {
         if let Some(endpoint) = self.endpoint.take() {
-            Http2Pool::of(&endpoint).release(&endpoint, self.line);
+            Http2Pool::of(&endpoint, self.ahead).release(&endpoint, self.line);
         }
     }
 }
@@ -131,10 +146,37 @@ enum Turn {
     Wait(oneshot::Receiver<Grant>),
 }
 
+// === impl Http2Pools ===
+
+impl Http2Pools {
+    pub(in crate::upstream) fn new(limits: &UpstreamLimits) -> Self {
+        let [far, little] = [Ahead::Far, Ahead::Little].map(|ahead| Http2Pool::new(limits, ahead));
+        Self { far, little }
+    }
+
+    /// Closes connections that had no stream for too long.
+    pub(in crate::upstream) fn expire_idle(&self) {
+        self.far.expire_idle();
+        self.little.expire_idle();
+    }
+
+    /// Closes connections without a stream, and from now on each when its last stream ends.
+    pub(in crate::upstream) fn close_idle(&self) {
+        self.far.close_idle();
+        self.little.close_idle();
+    }
+
+    /// Connections, those of them without a stream, and requests that wait.
+    pub(in crate::upstream) fn figures(&self) -> (usize, usize, usize) {
+        let [far, little] = [&self.far, &self.little].map(Http2Pool::figures);
+        (far.0 + little.0, far.1 + little.1, far.2 + little.2)
+    }
+}
+
 // === impl Http2Pool ===
 
 impl Http2Pool {
-    pub(in crate::upstream) fn new(limits: &UpstreamLimits) -> Self {
+    fn new(limits: &UpstreamLimits, ahead: Ahead) -> Self {
         let state = State {
             lines: Vec::new(),
             open: 0,
@@ -145,15 +187,17 @@ impl Http2Pool {
         };
         Self {
             state: Mutex::new(state),
+            ahead,
             connections_max: limits.http2_connections_max,
             streams_max: limits.http2_streams_max,
             idle_timeout: limits.idle_timeout,
         }
     }
 
-    fn of(endpoint: &Endpoint) -> &Self {
+    fn of(endpoint: &Endpoint, ahead: Ahead) -> &Self {
         match &endpoint.connections {
-            Connections::Http2(pool) => pool,
+            Connections::Http2(Http2Pools { far, .. }) if ahead == Ahead::Far => far,
+            Connections::Http2(Http2Pools { little, .. }) => little,
             Connections::Http1(_) => unreachable!("a stream is taken at HTTP/2 endpoints"),
         }
     }
@@ -161,7 +205,7 @@ impl Http2Pool {
     fn turn(&self, endpoint: &Arc<Endpoint>) -> Result<Turn, UpstreamError> {
         let mut state = self.state.lock();
         if state.queue.len() == 0
-            && let Some(lease) = state.lease(endpoint, self.streams_max)
+            && let Some(lease) = state.lease(endpoint, self)
         {
             return Ok(Turn::Now(lease));
         }
@@ -176,7 +220,7 @@ impl Http2Pool {
     /// stream or a connection came or went.
     fn serve(&self, mut state: parking_lot::MutexGuard<'_, State>, endpoint: &Arc<Endpoint>) {
         while 0 < state.queue.len()
-            && let Some(lease) = state.lease(endpoint, self.streams_max)
+            && let Some(lease) = state.lease(endpoint, self)
         {
             if let Err(Ok(mut lease)) = state.queue.give(Ok(lease)) {
                 lease.endpoint = None; // Not through its drop: the lock is held.
@@ -192,7 +236,7 @@ impl Http2Pool {
             state.connecting += 1;
             state.open += 1;
             drop(state);
-            endpoint.shared.tasks.spawn(run(Arc::downgrade(endpoint)));
+            endpoint.shared.tasks.spawn(run(Arc::downgrade(endpoint), self.ahead));
         }
     }
 
@@ -240,21 +284,21 @@ impl Http2Pool {
     }
 
     /// Closes connections that had no stream for too long.
-    pub(in crate::upstream) fn expire_idle(&self) {
+    fn expire_idle(&self) {
         let now = Instant::now();
         let kept = |line: &Line| 0 < line.streams || now < line.idle_since + self.idle_timeout;
         self.state.lock().lines.retain(kept);
     }
 
     /// Closes connections without a stream, and from now on each when its last stream ends.
-    pub(in crate::upstream) fn close_idle(&self) {
+    fn close_idle(&self) {
         let mut state = self.state.lock();
         state.keeping = false;
         state.lines.retain(|line| 0 < line.streams);
     }
 
     /// Connections, those of them without a stream, and requests that wait.
-    pub(in crate::upstream) fn figures(&self) -> (usize, usize, usize) {
+    fn figures(&self) -> (usize, usize, usize) {
         let state = self.state.lock();
         let idle = state.lines.iter().filter(|line| line.streams == 0).count();
         (state.open, idle, state.queue.len())
@@ -265,9 +309,9 @@ impl Http2Pool {
 
 impl State {
     /// A stream on the first connection with room. Forgets connections that take no more.
-    fn lease(&mut self, endpoint: &Arc<Endpoint>, streams_max: usize) -> Option<StreamLease> {
+    fn lease(&mut self, endpoint: &Arc<Endpoint>, pool: &Http2Pool) -> Option<StreamLease> {
         self.lines.retain_mut(|line| !line.is_closing());
-        let has_room = |line: &&mut Line| line.streams < line.streams_max(streams_max);
+        let has_room = |line: &&mut Line| line.streams < line.streams_max(pool.streams_max);
         let line = self.lines.iter_mut().find(has_room)?;
         line.streams += 1;
         Some(StreamLease {
@@ -275,6 +319,7 @@ impl State {
             reused: line.used,
             settings: Arc::clone(&line.settings),
             line: line.id,
+            ahead: pool.ahead,
             endpoint: Some(Arc::clone(endpoint)),
         })
     }
@@ -303,18 +348,19 @@ impl Line {
 
 /// Makes one connection and drives it until it ends. The endpoint is not kept alive by it: when
 /// nobody else holds the endpoint, the connection ends after its last stream.
-async fn run(endpoint: Weak<Endpoint>) {
+async fn run(endpoint: Weak<Endpoint>, ahead: Ahead) {
     let Some(alive) = endpoint.upgrade() else { return };
-    let (sender, mut connection) = match http2::open(&alive).await {
+    let (sender, mut connection) = match http2::open(&alive, ahead).await {
         Ok(opened) => opened,
-        Err(error) => return Http2Pool::of(&alive).failed(&alive, &error),
+        Err(error) => return Http2Pool::of(&alive, ahead).failed(&alive, &error),
     };
-    let id = Http2Pool::of(&alive).joined(&alive, sender, Settings::awaited(&mut connection));
+    let id =
+        Http2Pool::of(&alive, ahead).joined(&alive, sender, Settings::awaited(&mut connection));
     drop(alive);
     if let Err(error) = connection.await {
         debug!(%error, "upstream HTTP/2 connection failed");
     }
     if let Some(endpoint) = endpoint.upgrade() {
-        Http2Pool::of(&endpoint).ended(&endpoint, id);
+        Http2Pool::of(&endpoint, ahead).ended(&endpoint, id);
     }
 }

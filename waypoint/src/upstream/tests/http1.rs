@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 
 use super::origin::Origin;
 use super::*;
+use crate::codec::Ahead;
 use crate::upstream::UpstreamPeer;
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
@@ -332,4 +333,26 @@ async fn what_only_a_head_may_say_is_taken_from_an_answers_trailers() {
     let frame = within(response.into_body().frame()).await.expect("a frame").expect("trailers");
     let trailers = frame.into_trailers().expect("trailers");
     assert_eq!(trailers.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["x-sum"]);
+}
+
+#[tokio::test]
+async fn little_of_a_body_is_read_with_the_head_where_the_client_may_hold_little() {
+    const BODY_BYTES: usize = 3000;
+    let bench = Bench::new(UpstreamLimits::default());
+    let origin = Origin::start(&bench, |mut peer, _| async move {
+        while peer.head().await.is_some() {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY_BYTES}\r\n\r\n");
+            peer.write(&(head + &"x".repeat(BODY_BYTES))).await;
+        }
+    })
+    .await;
+    let mut asked = get("/");
+    asked.extensions_mut().insert(Ahead::Little);
+    let response = send(&bench.http1(&[origin.address]), asked).await.expect("a response");
+    let mut body = response.into_body();
+    let first = within(body.frame()).await.expect("a frame").expect("data");
+    let first = first.into_data().expect("data").len();
+    assert!(first < 1024, "{first}");
+    let (rest, end) = read(body).await;
+    assert_eq!((first + rest.len(), end), (BODY_BYTES, Ok(())));
 }
