@@ -54,7 +54,8 @@ async fn attacks(length: Length) {
             "{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{{name: {name}, port: 80}}]}}"
         )
     };
-    let rules = [rule("/", "origin"), rule("/silent", "silent"), rule("/unread", "hole")];
+    let timed = rule("/timed", "origin").replacen('{', "{timeouts: {request: 15s}, ", 1);
+    let rules = [rule("/", "origin"), rule("/silent", "silent"), rule("/unread", "hole"), timed];
     let resources = gateway_with(&rules.join(", "))
         + &service("origin", "http", origin.address)
         + &service("silent", "http", silent().await)

@@ -77,8 +77,8 @@ row!(bodies_drip:
     bodies_that_drip_and_answers_that_nobody_reads_for_a_minute_slow_nobody);
 
 /// C2: a third uploads a byte now and then, a third stops in its upload, a third asks for much and
-/// reads nothing. Who stops in an upload is cut when the 15 s for an answer are over, long before the
-/// 300 s for a byte of a body; who reads nothing after 30 s. The long version sees both; the same over
+/// reads nothing. Who stops in an upload is cut when the route's 15 s are over, long before the 300 s
+/// for a byte of a body; who reads nothing after 30 s. The long version sees both; the same over
 /// HTTP/2 is among the scripts of [`super::attacks`].
 async fn bodies_drip(length: Length) {
     let scene = Scene::new(length);
@@ -90,7 +90,9 @@ async fn bodies_drip(length: Length) {
     .await;
     let resources = scene.resources([&[one.address], &[two.address]], "")
         + &service("much", "http", much)
-        + &route("much", "/much", "much");
+        + &route("much", "/much", "much")
+        + route("timed", "/timed", "much").trim_end()
+        + "\n      timeouts: {request: 15s}\n";
     let waypoint = Waypoint::start(&resources).await;
     let before = Holds::of(&waypoint).await;
     let resident = waypoint.resident_kib();
@@ -99,7 +101,7 @@ async fn bodies_drip(length: Length) {
     let (mut stopped, mut deaf) = (Vec::new(), Vec::new());
     for _ in 0..each {
         dripping.spawn(drip_body(waypoint.http()));
-        stopped.push(begin_body(waypoint.http()).await);
+        stopped.push(begin_body(waypoint.http(), "/timed").await);
         let mut stream = TcpStream::connect(waypoint.http()).await.expect("a connection");
         stream.write_all(b"GET /much HTTP/1.1\r\nhost: example.test\r\n\r\n").await.unwrap();
         deaf.push(stream);
@@ -132,15 +134,16 @@ async fn bodies_drip(length: Length) {
 }
 
 /// An upload of which nothing but its head and a byte is sent.
-async fn begin_body(address: SocketAddr) -> TcpStream {
+async fn begin_body(address: SocketAddr, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
-    let head = b"PUT /much HTTP/1.1\r\nhost: example.test\r\ncontent-length: 1000\r\n\r\nx";
-    stream.write_all(head).await.expect("it reads");
+    let head =
+        format!("PUT {path} HTTP/1.1\r\nhost: example.test\r\ncontent-length: 1000\r\n\r\nx");
+    stream.write_all(head.as_bytes()).await.expect("it reads");
     stream
 }
 
 async fn drip_body(address: SocketAddr) {
-    let mut stream = begin_body(address).await;
+    let mut stream = begin_body(address, "/much").await;
     while stream.write_all(b"x").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

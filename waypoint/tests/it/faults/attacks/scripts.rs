@@ -122,6 +122,11 @@ fn post_silent(stream: u32) -> Vec<u8> {
     post_to(stream, "/silent")
 }
 
+/// The head of a POST to a route whose requests have 15 s; its body is to come.
+fn post_timed(stream: u32) -> Vec<u8> {
+    post_to(stream, "/timed")
+}
+
 /// The head of a POST whose body nobody reads, for its endpoint answers no SYN; it is to come.
 fn post_unread(stream: u32) -> Vec<u8> {
     post_to(stream, "/unread")

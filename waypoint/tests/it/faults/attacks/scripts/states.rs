@@ -3,7 +3,7 @@
 use super::Ends::{Full, Goaway, Reset, Serves, Status};
 use super::{
     CANCEL, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, STREAM_CLOSED, Script, get, get_block, head, post,
-    post_silent, repeated, reset, script,
+    post_silent, post_timed, repeated, reset, script,
 };
 use crate::http2_frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, block, frame,
@@ -142,8 +142,8 @@ pub(super) const ALL: &[Script] = &[
     ),
     script(
         "a body that stops",
-        "slow bodies: the 15 s for an answer are over before the 300 s for a byte",
-        || [post(1), frame(DATA, 0, 1, b"x")].concat(),
+        "slow bodies: the route's 15 s are over before the 300 s for a byte",
+        || [post_timed(1), frame(DATA, 0, 1, b"x")].concat(),
         Status(1, 504),
     )
     .slow(),
