@@ -5,17 +5,18 @@
 //! and counted. When the request is dropped before its body has ended, its copies are cut.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::request;
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use self::copy::{Copied, Copy};
 use crate::authorize::{Checked, Permitted};
-use crate::codec::body::{Body, BodyError};
+use crate::codec::body::{Body, Polled};
 use crate::drain::Tasks;
 use crate::metrics::Metrics;
 use crate::trace;
@@ -88,7 +89,7 @@ impl Mirrors {
             return body;
         }
         let copies = Copies(copies);
-        body.observed(move |frame, ended| copies.see(frame, ended))
+        body.observed(move |polled, ended| copies.see(polled, ended))
     }
 
     fn spawn(
@@ -142,12 +143,13 @@ async fn exchange(cluster: &Cluster, permitted: Permitted) -> Result<(), Upstrea
 struct Copies(Vec<Arc<Copy>>);
 
 impl Copies {
-    fn see(&self, frame: Option<&Result<Frame<Bytes>, BodyError>>, ended: bool) {
+    fn see(&self, polled: &Polled, ended: bool) {
         for copy in &self.0 {
-            match frame {
-                Some(Ok(frame)) => copy.push(frame, ended),
-                Some(Err(_)) => copy.end(false),
-                None => copy.end(true),
+            match polled {
+                Poll::Ready(Some(Ok(frame))) => copy.push(frame, ended),
+                Poll::Ready(Some(Err(_))) => copy.end(false),
+                Poll::Ready(None) => copy.end(true),
+                Poll::Pending => {}
             }
         }
     }

@@ -54,6 +54,9 @@ pub enum BodyError {
     Retired,
 }
 
+/// What one reading of a body gives.
+pub type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
 type Boxed = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>;
 
 enum Kind {
@@ -92,12 +95,9 @@ impl Body {
         Self(Kind::Boxed(Box::pin(body)))
     }
 
-    /// The same body. `see` is shown what each reading gives, and whether the body has ended with
-    /// it; it is dropped with the body.
-    pub fn observed(
-        self,
-        see: impl FnMut(Option<&Result<Frame<Bytes>, BodyError>>, bool) + Send + Unpin + 'static,
-    ) -> Self {
+    /// The same body. `see` is shown what each reading gives, pending ones too, and whether the body
+    /// has ended with it; it is dropped with the body.
+    pub fn observed(self, see: impl FnMut(&Polled, bool) + Send + Unpin + 'static) -> Self {
         Self::wrap(Observed { body: self, see })
     }
 
@@ -175,7 +175,7 @@ struct Observed<F> {
 
 impl<F> http_body::Body for Observed<F>
 where
-    F: FnMut(Option<&Result<Frame<Bytes>, BodyError>>, bool) + Unpin,
+    F: FnMut(&Polled, bool) + Unpin,
 {
     type Data = Bytes;
     type Error = BodyError;
@@ -186,9 +186,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(cx);
-        if let Poll::Ready(frame) = &polled {
-            (this.see)(frame.as_ref(), this.body.is_end_stream());
-        }
+        (this.see)(&polled, this.body.is_end_stream());
         polled
     }
 

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Request;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
@@ -20,12 +19,6 @@ use crate::codec::body::{Body, BodyError};
 /// something or ended; or the client's (`None`), while the body is waited for.
 #[derive(Clone)]
 pub(super) struct Turn(Arc<Mutex<Option<Instant>>>);
-
-/// A request's body that says whose turn it is.
-struct Watched {
-    body: Body,
-    turn: Turn,
-}
 
 /// Runs one attempt until its response head or until its time is over (`None`). `turn` is that of the
 /// request's body, if it has one.
@@ -67,8 +60,10 @@ impl Turn {
             return None;
         }
         let turn = Self(Arc::new(Mutex::new(Some(Instant::now()))));
-        let body = std::mem::take(request.body_mut());
-        *request.body_mut() = Body::wrap(Watched { body, turn: turn.clone() });
+        let (body, bodys) = (std::mem::take(request.body_mut()), turn.clone());
+        *request.body_mut() = body.observed(move |polled, _| {
+            *bodys.0.lock() = polled.is_ready().then(Instant::now);
+        });
         Some(turn)
     }
 
@@ -80,30 +75,6 @@ impl Turn {
     /// Since when the endpoint is waited for; now, if it is not.
     fn endpoints_since(&self) -> Instant {
         self.0.lock().unwrap_or_else(Instant::now)
-    }
-}
-
-// === impl Watched ===
-
-impl http_body::Body for Watched {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        *self.turn.0.lock() = polled.is_ready().then(Instant::now);
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
