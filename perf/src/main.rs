@@ -268,21 +268,32 @@ struct Load<'a> {
 impl Load<'_> {
     fn run(&self, peer: &dyn Peer) -> Result<Cost, Box<dyn Error>> {
         let before = peer.cpu()?;
-        let mut wrk = Command::new("wrk");
-        wrk.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{SECONDS}s")]);
-        if let Some(script) = self.script {
-            wrk.arg("-s").arg(script);
-        }
-        let out = wrk.arg(format!("http://127.0.0.1:{}{}", peer.port(), self.path)).output()?;
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        if text.contains("Non-2xx") || text.contains("Socket errors") {
-            return Err(format!("the load failed:\n{text}").into());
-        }
-        let requests = text
-            .lines()
-            .find_map(|line| line.trim().split_once(" requests in "))
-            .and_then(|(count, _)| count.parse().ok())
-            .ok_or_else(|| format!("wrk said nothing of requests:\n{text}"))?;
+        let url = format!("http://127.0.0.1:{}{}", peer.port(), self.path);
+        let requests = wrk(&url, self.script, SECONDS)?;
         Ok(Cost { requests, cpu: peer.cpu()? - before })
     }
+}
+
+/// Has wrk ask for so many seconds: a GET without a script; gives how many requests were answered.
+///
+/// # Errors
+///
+/// A wrk that cannot be run, and a request that was answered with more than 399 or not at all.
+fn wrk(url: &str, script: Option<&Path>, seconds: u32) -> Result<u64, Box<dyn Error>> {
+    let mut wrk = Command::new("wrk");
+    wrk.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s")]);
+    if let Some(script) = script {
+        wrk.arg("-s").arg(script);
+    }
+    let out = wrk.arg(url).output()?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    if text.contains("Non-2xx") || text.contains("Socket errors") {
+        return Err(format!("the load failed:\n{text}").into());
+    }
+    let requests = text
+        .lines()
+        .find_map(|line| line.trim().split_once(" requests in "))
+        .and_then(|(count, _)| count.parse().ok())
+        .ok_or_else(|| format!("wrk said nothing of requests:\n{text}"))?;
+    Ok(requests)
 }

@@ -10,11 +10,10 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::peers::{Nginx, Peer as _, Result, Waypoint};
-use crate::resources;
+use crate::{CONNECTIONS, resources, wrk};
 
 /// Length of one load, in seconds.
 const SECONDS: u32 = 4;
-const CONNECTIONS: u32 = 50;
 /// Streams that each connection of HTTP/2 has under way.
 const STREAMS: u32 = 10;
 /// Rules of the routes that are chosen among.
@@ -65,35 +64,26 @@ pub(crate) fn train(waypoint: &Path) -> Result<()> {
 
 impl Client<'_> {
     fn ask(self, base: &str) -> Result<()> {
-        let (connections, seconds) = (format!("-c{CONNECTIONS}"), SECONDS.to_string());
-        let mut command = Command::new(if matches!(self, Self::Http2) { "h2load" } else { "wrk" });
-        command.arg(connections);
         match self {
-            Self::Get => command.args(["-t1", "-d", &seconds, &format!("{base}/orders")]),
+            Self::Get => wrk(&format!("{base}/orders"), None, SECONDS).map(drop),
             Self::Script(script, path) => {
-                command.args(["-t1", "-d", &seconds, "-s"]).arg(script).arg(format!("{base}{path}"))
+                wrk(&format!("{base}{path}"), Some(script), SECONDS).map(drop)
             }
-            Self::Http2 => {
-                command.args(["-D", &seconds, &format!("-m{STREAMS}"), &format!("{base}/orders")])
-            }
-        };
-        let out = command.output()?;
-        let text = String::from_utf8_lossy(&out.stdout);
-        // wrk names only what failed, h2load counts every kind.
-        let passed = match self {
-            Self::Get | Self::Script(..) => {
-                text.contains(" requests in ")
-                    && !text.contains("Non-2xx")
-                    && !text.contains("Socket errors")
-            }
-            Self::Http2 => {
-                text.contains(" 2xx, 0 3xx, 0 4xx, 0 5xx") && !text.contains("status codes: 0 2xx")
-            }
-        };
-        if !passed || !out.status.success() {
-            let errors = String::from_utf8_lossy(&out.stderr);
-            return Err(format!("{command:?} failed:\n{text}{errors}").into());
+            Self::Http2 => h2load(&format!("{base}/orders")),
         }
-        Ok(())
     }
+}
+
+fn h2load(url: &str) -> Result<()> {
+    let mut h2load = Command::new("h2load");
+    h2load.args([format!("-c{CONNECTIONS}"), format!("-m{STREAMS}"), format!("-D{SECONDS}")]);
+    let out = h2load.arg(url).output()?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    let all_are_2xx =
+        text.contains(" 2xx, 0 3xx, 0 4xx, 0 5xx") && !text.contains("status codes: 0 2xx");
+    if !all_are_2xx || !out.status.success() {
+        let errors = String::from_utf8_lossy(&out.stderr);
+        return Err(format!("{h2load:?} failed:\n{text}{errors}").into());
+    }
+    Ok(())
 }
