@@ -75,12 +75,16 @@ async fn an_endpoint_that_fails_in_a_row_is_left_out() {
     }
 }
 
-/// Waits until its clients give up.
-async fn never_answering(bench: &Bench) -> Origin {
-    let silent = Origin::start(bench, |peer, _| async move {
+/// Two endpoints: one that answers, and one, whose address is given, that waits until its clients give up.
+async fn beside_a_silent_one() -> (Bench, Cluster, SocketAddr) {
+    let bench = Bench::new(limits(LONG));
+    let good = Origin::answering(&bench, HELLO).await;
+    let silent = Origin::start(&bench, |peer, _| async move {
         peer.closed().await;
-    });
-    silent.await
+    })
+    .await;
+    let cluster = bench.http1(&[good.address, silent.address]);
+    (bench, cluster, silent.address)
 }
 
 #[tokio::test]
@@ -98,25 +102,19 @@ async fn refused_connections_eject_and_so_do_answers_that_do_not_come() {
     })
     .await;
 
-    let bench = Bench::new(limits(LONG));
-    let good = Origin::answering(&bench, HELLO).await;
-    let silent = never_answering(&bench).await;
-    let cluster = bench.http1(&[good.address, silent.address]);
+    let (bench, cluster, silent) = beside_a_silent_one().await;
     let per_try = Some(Duration::from_millis(20));
     for _ in 0..60 {
         let deadlines = Deadlines { per_try, ..Deadlines::default() };
         let answer = within(cluster.send(Permitted::callout(get("/")), deadlines)).await;
         drop(answer);
     }
-    assert_eq!(ejected(&bench), [silent.address]);
+    assert_eq!(ejected(&bench), [silent]);
 }
 
 #[tokio::test]
 async fn callers_with_little_time_eject_nobody() {
-    let bench = Bench::new(limits(LONG));
-    let good = Origin::answering(&bench, HELLO).await;
-    let silent = never_answering(&bench).await;
-    let cluster = bench.http1(&[good.address, silent.address]);
+    let (bench, cluster, _) = beside_a_silent_one().await;
     let mut late = 0;
     for _ in 0..60 {
         let request = Some(Instant::now() + Duration::from_millis(20));
@@ -130,10 +128,7 @@ async fn callers_with_little_time_eject_nobody() {
 
 #[tokio::test]
 async fn clients_that_stall_their_uploads_eject_nobody() {
-    let bench = Bench::new(limits(LONG));
-    let good = Origin::answering(&bench, HELLO).await;
-    let silent = never_answering(&bench).await;
-    let cluster = bench.http1(&[good.address, silent.address]);
+    let (bench, cluster, _) = beside_a_silent_one().await;
     let per_try = Some(Duration::from_millis(20));
     let mut late = 0;
     for _ in 0..60 {
