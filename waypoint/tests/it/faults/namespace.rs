@@ -16,7 +16,7 @@ use super::witness::Manner;
 use crate::client::becomes;
 use crate::harness::{PATIENCE, Waypoint, get};
 
-/// Says that a test runs in its namespace already.
+/// Says that a test runs in its namespace already, and names the file that it then leaves.
 const INSIDE: &str = "WAYPOINT_TEST_NAMESPACE";
 
 /// The firewall of the namespace that the test runs in.
@@ -25,15 +25,19 @@ struct Firewall;
 impl Firewall {
     /// Runs the test `name` once more in a namespace of its own, and there gives its firewall.
     async fn enter(name: &str) -> Option<Self> {
-        if std::env::var_os(INSIDE).is_none() {
+        let Some(entered) = std::env::var_os(INSIDE) else {
+            let dir = tempfile::tempdir().expect("a folder");
+            let entered = dir.path().join("entered");
             let test = std::env::current_exe().expect("a test has a binary");
             let mut command = Command::new("unshare");
             command.arg("--net").arg(test).args(["--exact", name, "--ignored", "--nocapture"]);
-            let ended = command.env(INSIDE, "1").stdin(Stdio::null()).status().await;
+            let ended = command.env(INSIDE, &entered).stdin(Stdio::null()).status().await;
             let ended = ended.expect("`unshare`, of util-linux");
             assert!(ended.success(), "{name} in a namespace (it needs root): {ended}");
+            assert!(entered.exists(), "no test is called {name}");
             return None;
-        }
+        };
+        std::fs::write(entered, "").expect("the outer test's folder");
         run("ip", &["link", "set", "lo", "up"]).await;
         run("nft", &["add table inet faults"]).await;
         run("nft", &["add chain inet faults in { type filter hook input priority 0; }"]).await;
