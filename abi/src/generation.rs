@@ -103,7 +103,7 @@ impl Generation {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a VM that was being started for it ends.
+    /// Cancel safe: a VM that is being started for it starts in a task, for others.
     pub async fn open(self: &Arc<Self>, attributes: Arc<dyn Attributes>) -> Result<Stream, Fault> {
         let core = self.pool.core();
         let refused = |kind: FaultKind| {

@@ -18,7 +18,9 @@ use tokio::{
     time::{self, Instant},
 };
 
-use crate::{core::Core, outcome::FaultKind, spec::Isolation, start, status::LogLevel, vm::Vm};
+use crate::{
+    core::Core, outcome::FaultKind, run::RunToEnd, spec::Isolation, start, status::LogLevel, vm::Vm,
+};
 
 /// After this long without a loss the next one is again replaced at once.
 const LOSS_MEMORY: Duration = Duration::from_secs(10);
@@ -49,7 +51,7 @@ struct State {
     not_before: Instant,
 }
 
-/// A stream's place on a VM; dropping it gives the place back.
+/// A stream's place on a VM, counted among the streams; dropping it gives the place back.
 pub(crate) struct Place {
     vm: Arc<Vm>,
     pool: Arc<Pool>,
@@ -97,7 +99,10 @@ impl Pool {
             changed.as_mut().enable();
             match self.choose(true)? {
                 Choice::Take(vm) => return Ok(self.place_on(vm)),
-                Choice::Start => return self.start_for_stream().await,
+                Choice::Start => {
+                    let start = Arc::clone(self).start_for_stream();
+                    return RunToEnd::new(&self.core.host, start).await;
+                }
                 Choice::Wait => {
                     if time::timeout_at(until, changed).await.is_err() {
                         return Err(FaultKind::NoVm);
@@ -143,11 +148,14 @@ impl Pool {
     }
 
     fn place_on(self: &Arc<Self>, vm: Arc<Vm>) -> Place {
+        self.core.counters.streams.fetch_add(1, Relaxed);
         Place { vm, pool: Arc::clone(self) }
     }
 
-    async fn start_for_stream(self: &Arc<Self>) -> Result<Place, FaultKind> {
-        let starting = Starting(self);
+    /// Starts a VM. A stream that is given up meanwhile leaves it to others: clients that go away
+    /// would otherwise keep the pool from ever growing.
+    async fn start_for_stream(self: Arc<Self>) -> Result<Place, FaultKind> {
+        let starting = Starting(&self);
         let started = start::start(&self.core, &self.this).await;
         let vm = match started {
             Ok(vm) => vm,

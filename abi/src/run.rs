@@ -10,7 +10,7 @@ use std::{
 use crate::host::{BoxFuture, Host};
 
 /// Work that has begun and must end: a callback half-way through leaves the guest's memory
-/// half-written for its next stream.
+/// half-written for its next stream, and a VM that was half started serves nobody.
 pub(crate) struct RunToEnd<T: Send + 'static> {
     work: Option<BoxFuture<T>>,
     host: Arc<dyn Host>,

@@ -5,7 +5,7 @@ mod end;
 
 use std::{
     future::Future,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     task::{self, Waker},
 };
 
@@ -46,7 +46,6 @@ enum Given {
 
 impl Stream {
     pub(crate) fn new(place: Place, context: Arc<Context>) -> Self {
-        place.core().counters.streams.fetch_add(1, Relaxed);
         Self { open: Some(Open { place, context }) }
     }
 

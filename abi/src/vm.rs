@@ -68,7 +68,8 @@ pub(crate) struct Live {
 pub(crate) struct Guard {
     live: OwnedMutexGuard<Option<Live>>,
     vm: Arc<Vm>,
-    running: bool,
+    /// The callback that runs.
+    running: Option<&'static str>,
 }
 
 /// Which callback to make, for whom.
@@ -121,13 +122,13 @@ impl Vm {
             Ok(live) => live,
             Err(_) => Arc::clone(&self.live).lock_owned().await,
         };
-        Guard { live, vm: Arc::clone(self), running: false }
+        Guard { live, vm: Arc::clone(self), running: None }
     }
 
     /// As [`lock`](Self::lock), unless too many wait.
     pub(crate) async fn lock_bounded(self: &Arc<Self>) -> Result<Guard, FaultKind> {
         if let Ok(live) = Arc::clone(&self.live).try_lock_owned() {
-            return Ok(Guard { live, vm: Arc::clone(self), running: false });
+            return Ok(Guard { live, vm: Arc::clone(self), running: None });
         }
         let _waiting = Waiting::enter(&self.waiting, self.core.spec.limits.queue_max)?;
         Ok(self.lock().await)
@@ -257,13 +258,17 @@ impl Guard {
         let meter = Arc::clone(&live.store.data().meter);
         live.store.data_mut().begin(callback, call.stream);
         live.store.set_epoch_deadline(1);
-        self.running = true;
+        self.running = Some(call.name);
         let ticking = core.module.engine().ticker().running();
         let called = Metered::new(&meter, now, func.call_async(&mut live.store, params)).await;
         drop(ticking);
-        self.running = false;
+        self.running = None;
         charge(&core, stream.as_deref(), &meter);
-        called.map(Some).map_err(|error| self.fail(call.name, &error))
+        called.map(Some).map_err(|error| {
+            let kind = classify(&error);
+            self.fail(call.name, kind.clone());
+            kind
+        })
     }
 
     /// Does what the guest asked for during the callback.
@@ -277,17 +282,15 @@ impl Guard {
             .unwrap_or_default()
     }
 
-    /// Ends the VM after a trap, says so, and lets the pool replace it.
-    fn fail(&mut self, callback: &str, error: &wasmtime::Error) -> FaultKind {
-        let kind = classify(error);
-        let core = Arc::clone(&self.vm.core);
+    /// Ends the VM in the middle of a callback, says so, and lets the pool replace it.
+    fn fail(&mut self, callback: &str, kind: FaultKind) {
+        let core = &self.vm.core;
         core.counters.fault(&kind);
         core.host_log(LogLevel::Error, &describe(callback, &kind));
-        self.bury(kind.clone());
+        self.bury(kind);
         if let Some(pool) = self.vm.pool.upgrade() {
             pool.lost(&self.vm);
         }
-        kind
     }
 
     /// Frees the VM's slot and tells the streams that still had a callback to come.
@@ -305,14 +308,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.running {
+        if let Some(callback) = self.running {
             let message = "the callback was cut short by the embedder".into();
-            let kind = FaultKind::Trap { message, backtrace: Arc::new([]) };
-            self.vm.core.counters.fault(&kind);
-            self.bury(kind);
-            if let Some(pool) = self.vm.pool.upgrade() {
-                pool.lost(&self.vm);
-            }
+            self.fail(callback, FaultKind::Trap { message, backtrace: Arc::new([]) });
         }
     }
 }

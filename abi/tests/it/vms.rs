@@ -7,8 +7,8 @@ use waypoint_abi::{Direction, FaultKind, FilterSpec, Flow, Isolation, Limits};
 use crate::{
     guest::guest,
     support::{
-        TestHost, attributes, configured, filter, get, open, request, response, spec, start,
-        started,
+        PATIENCE, TestHost, attributes, configured, filter, get, open, request, response, spec,
+        start, started,
     },
 };
 
@@ -49,6 +49,36 @@ async fn callback_that_has_begun_ends_though_its_caller_is_dropped() {
     host.saw("ended", 1).await;
     assert_eq!(generation.stats().traps, 0);
     assert!(get(&open(&generation).await).await.is_ok(), "the VM serves on");
+}
+
+#[tokio::test]
+async fn vm_starts_though_the_stream_that_wanted_it_is_given_up() {
+    let log = r#"(import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))"#;
+    let body = format!(
+        r#"{BURN} (data (i32.const 0) "began")
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+            (drop (call $log (i32.const 2) (i32.const 0) (i32.const 5)))
+            (call $burn (i32.const 50000000))
+            (i32.const 1))"#
+    );
+    let limits = Limits { streams_per_vm: 1, vms_max: 2, ..spec().limits };
+    let (generation, host) = started(&filter(log, &body), FilterSpec { limits, ..spec() }).await;
+    let first = open(&generation).await;
+    let wanting = Arc::clone(&generation);
+    let wanting = tokio::spawn(async move { open(&wanting).await });
+    host.saw("began", 2).await;
+    wanting.abort();
+    assert!(wanting.await.map(drop).expect_err("aborted").is_cancelled());
+    let grown = async {
+        while generation.stats().vms < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, grown).await.is_ok(), "{:?}", generation.stats());
+    let second = open(&generation).await;
+    let stats = generation.stats();
+    assert_eq!((stats.vm_starts, stats.traps, stats.streams), (2, 0, 2));
+    drop((first, second));
 }
 
 #[tokio::test]

@@ -232,7 +232,7 @@ async fn requests_are_given_up(length: Length) {
     drop(shared);
     becomes(&waypoint, "waypoint_filter_streams{filter=\"default/sign\"}", 0).await;
     before.again(&waypoint, GROWN_KIB).await;
-    assert_eq!(waypoint.filter("default/sign").await["traps"], 0);
+    assert_eq!(waypoint.filter("default/sign").await["traps"], 0, "{}", waypoint.printed());
 }
 
 async fn give_up(address: SocketAddr, client: Client, mut random: Seeded) {
