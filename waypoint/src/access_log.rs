@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{Version, request};
+use http::{Request, Version};
 use http_body::Frame;
 use tokio::time::Instant;
 use waypoint_policies::ServicePortKey;
@@ -117,14 +117,14 @@ impl Record {
     pub fn open(
         sink: &Arc<Records>,
         connection: &Arc<ConnectionInfo>,
-        parts: &request::Parts,
+        request: &Request<Body>,
         ids: &TraceIds,
     ) -> Self {
-        let mut record = Self::blank(sink, connection, parts.version);
-        record.method = parts.method.clone();
-        record.grpc = crate::filter_chain::is_grpc(&parts.headers);
+        let mut record = Self::blank(sink, connection, request.version());
+        record.method = request.method().clone();
+        record.grpc = crate::filter_chain::is_grpc(request.headers());
         if sink.log.is_some() {
-            parts.uri.path().clone_into(&mut record.path);
+            request.uri().path().clone_into(&mut record.path);
             record.ids = Some(ids.clone());
         }
         record
@@ -164,8 +164,9 @@ impl Record {
     }
 
     /// Counts the request's body into this record as it is read.
-    pub fn count(&self, body: Body) -> Body {
-        counted::counted(body, Arc::clone(&self.received))
+    pub fn count(&self, request: &mut Request<Body>) {
+        let body = std::mem::take(request.body_mut());
+        *request.body_mut() = counted::counted(body, Arc::clone(&self.received));
     }
 
     /// When the request's head was read.
@@ -174,17 +175,17 @@ impl Record {
     }
 
     /// Takes over what the access log may show of a request: call it once all its filters have run.
-    pub fn show(&mut self, parts: &request::Parts) {
+    pub fn show(&mut self, request: &Request<Body>) {
         if self.sink.log.is_none() {
             return;
         }
         let text = |name: &str| {
-            let value = parts.headers.get(name)?;
+            let value = request.headers().get(name)?;
             Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         self.shown = Some(Shown {
-            target: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
-            authority: parts.uri.authority().map(ToString::to_string).unwrap_or_default(),
+            target: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+            authority: request.uri().authority().map(ToString::to_string).unwrap_or_default(),
             user_agent: text("user-agent"),
             forwarded_for: text("x-forwarded-for"),
         });

@@ -5,7 +5,7 @@
 //! same way. It refuses (500) when the destination demands a filter that has not
 //! run: fails closed. It is pure, so dropping a request here loses nothing.
 
-use http::{Request, request};
+use http::Request;
 
 use crate::codec::Interim;
 use crate::codec::body::Body;
@@ -16,7 +16,6 @@ use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
 
 /// A request that may leave. Only this module makes one.
 pub struct Permitted {
-    /// In a box: it passes through several stages from here on, and moving it costs.
     request: Box<Request<Body>>,
     interim: Option<Interim>,
 }
@@ -45,8 +44,8 @@ pub struct Checked(());
 
 impl Checked {
     /// The request as it leaves: with the edits of its rule, which no filter has to see.
-    pub fn permit(self, parts: request::Parts, body: Body) -> Permitted {
-        Permitted { request: Box::new(Request::from_parts(parts, body)), interim: None }
+    pub fn permit(self, request: Box<Request<Body>>) -> Permitted {
+        Permitted { request, interim: None }
     }
 }
 
@@ -62,10 +61,10 @@ pub fn check(
     entrance: &ServedEntrance,
     destination: &Destination,
     chain: &Chain,
-    parts: &request::Parts,
+    request: &Request<Body>,
 ) -> Result<Checked, RequestError> {
     let beyond = destination.demanded(snapshot);
-    have_run(entrance.filters.iter().chain(&beyond), entrance, chain, parts)
+    have_run(entrance.filters.iter().chain(&beyond), entrance, chain, request)
 }
 
 /// Checks that a copy of a request may go to a service: that what the service demands has run.
@@ -78,24 +77,25 @@ pub fn check_copy(
     entrance: &ServedEntrance,
     service: &ServedService,
     chain: &Chain,
-    parts: &request::Parts,
+    request: &Request<Body>,
 ) -> Result<Checked, RequestError> {
     let demanded = service.model.filters.iter();
-    have_run(demanded.filter_map(|key| snapshot.filters.get(key)), entrance, chain, parts)
+    have_run(demanded.filter_map(|key| snapshot.filters.get(key)), entrance, chain, request)
 }
 
 fn have_run<'a>(
     slots: impl Iterator<Item = &'a FilterSlot>,
     entrance: &ServedEntrance,
     chain: &Chain,
-    parts: &request::Parts,
+    request: &Request<Body>,
 ) -> Result<Checked, RequestError> {
     for slot in slots {
         match slot {
             FilterSlot::Active(filter) => {
                 let config = &filter.config;
                 let port = entrance.model.port;
-                let applies = matches(&config.matches, &parts.method, parts.uri.path(), port);
+                let applies =
+                    matches(&config.matches, request.method(), request.uri().path(), port);
                 if applies && !chain.has_run(&config.key) {
                     let filter = config.key.to_string();
                     return Err(RequestError::DemandedFilterNotRun { filter });

@@ -69,7 +69,8 @@ pub trait Journey: Clone + Send + Sync + 'static {
     ///
     /// The request has an authority (lower case, port kept as the client wrote it) and a normalised
     /// path in its URI, whose scheme says whether the client's connection is encrypted; it has no
-    /// `host` header and no hop-by-hop header. `te: trailers` and `content-length` are kept.
+    /// `host` header and no hop-by-hop header. `te: trailers` and `content-length` are kept. It is in
+    /// a box, in which it goes all the way: moving it from future to future costs.
     ///
     /// The answer's body is dropped as soon as it was sent, was cut, or need not be sent at all (to
     /// HEAD, with 204 and 304: unread); with a tunnel, when the tunnel ends. If the request's body
@@ -77,7 +78,7 @@ pub trait Journey: Clone + Send + Sync + 'static {
     /// answer is.
     fn call(
         &self,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         connection: &Arc<ConnectionInfo>,
         interim: &Interim,
     ) -> impl Future<Output = Response<Body>> + Send;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::select_all;
-use http::{Method, StatusCode, request};
+use http::{Method, Request, StatusCode};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use waypoint_abi::{Direction, Generation, LocalReply, Stats, Stream};
@@ -186,26 +186,25 @@ impl Chain {
     pub async fn request(
         &mut self,
         filters: &[FilterSlot],
-        parts: &mut request::Parts,
-        body: Body,
-    ) -> Result<Body, Interruption> {
+        request: &mut Request<Body>,
+    ) -> Result<(), Interruption> {
         let wanted: Vec<&FilterSlot> =
-            filters.iter().filter(|slot| self.wants(slot, parts)).collect();
+            filters.iter().filter(|slot| self.wants(slot, request)).collect();
         if wanted.is_empty() {
-            return Ok(body);
+            return Ok(());
         }
         // In a box: a request without filters does not carry what theirs take.
-        Box::pin(self.pass_request(wanted, parts, body)).await
+        Box::pin(self.pass_request(wanted, request)).await
     }
 
     async fn pass_request(
         &mut self,
         wanted: Vec<&FilterSlot>,
-        parts: &mut request::Parts,
-        body: Body,
-    ) -> Result<Body, Interruption> {
-        self.grpc = is_grpc(&parts.headers);
-        let before = convert::request_head(parts);
+        request: &mut Request<Body>,
+    ) -> Result<(), Interruption> {
+        self.grpc = is_grpc(request.headers());
+        let before = convert::request_head(request);
+        let body = std::mem::take(request.body_mut());
         let ended = http_body::Body::is_end_stream(&body);
         let mut exchange = Exchange { head: before.clone(), body, ended };
         for slot in wanted {
@@ -215,15 +214,17 @@ impl Chain {
             }
         }
         if exchange.head != before {
-            convert::apply_request(&before, &exchange.head, parts);
+            convert::apply_request(&before, &exchange.head, request);
         }
-        Ok(layer::check_length(&mut parts.headers, exchange))
+        *request.body_mut() = layer::check_length(request.headers_mut(), exchange);
+        Ok(())
     }
 
-    fn wants(&self, slot: &FilterSlot, parts: &request::Parts) -> bool {
+    fn wants(&self, slot: &FilterSlot, request: &Request<Body>) -> bool {
         match slot {
             FilterSlot::Active(filter) => {
-                matches(&filter.config.matches, &parts.method, parts.uri.path(), self.facts.port())
+                let (method, path) = (request.method(), request.uri().path());
+                matches(&filter.config.matches, method, path, self.facts.port())
                     && !self.has_run(&filter.config.key)
             }
             FilterSlot::Denied { .. } => true,

@@ -10,7 +10,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use http::{Request, Response, request};
+use http::{Request, Response};
 use tokio::time::Instant;
 use waypoint_policies::{Asked, Cors, CrossOrigin, EntranceKind, Redirect};
 
@@ -65,62 +65,17 @@ impl Journey {
 impl codec::Journey for Journey {
     async fn call(
         &self,
-        request: Request<Body>,
+        mut request: Box<Request<Body>>,
         connection: &Arc<ConnectionInfo>,
         interim: &Interim,
     ) -> Response<Body> {
-        let (mut parts, body) = request.into_parts();
-        identity::bind(&mut parts.headers, connection, &self.trusted);
-        let ids = trace::bind(&mut parts.headers);
-        // In a box: it is large, and goes from here to the end of the answer.
-        let mut record = Box::new(Record::open(&self.records, connection, &parts, &ids));
-        let grpc = record.grpc;
-        let body = record.count(body);
-
         let snapshot = self.current.load();
-        let entrance = snapshot.entrances.get(&connection.entrance);
-        let port = entrance.map_or(0, |entrance| entrance.model.port);
-        let facts = StreamFacts::new(Arc::clone(connection), parts.version, ids, port);
-        let chain = Chain::new(Arc::new(facts));
-        if self.memory.is_short() {
-            return refuse(&RequestError::MemoryShort, grpc, record, chain);
-        }
-        match connection.client.as_ref().map(|client| client.begin()).transpose() {
-            Ok(running) => record.hold(running),
-            Err(error) => return refuse(&error, grpc, record, chain),
-        }
-        let Some(entrance) = entrance else {
-            return refuse(&RequestError::EntranceGone, grpc, record, chain);
+        let mut walk = match self.begin(&mut request, &snapshot, connection, interim) {
+            Ok(walk) => walk,
+            Err(answer) => return *answer,
         };
-        let mut walk = Walk {
-            snapshot: &snapshot,
-            entrance,
-            chain,
-            record: &mut record,
-            connection,
-            cross: None,
-            mirrors: &self.mirrors,
-            interim,
-        };
-        let answer = walk.up(parts, body).await;
-        let (chain, cross) = (walk.chain, walk.cross);
-        match answer {
-            Ok((destination, answer)) => {
-                let (details, answerer) = answered_by(&destination);
-                record.details = details;
-                let answer = chain.response(edited(answer, &destination, cross), &mut record).await;
-                finish(answer, record, chain, answerer)
-            }
-            Err(interruption) => {
-                record.interrupted(&interruption);
-                let mut answer = response::of_interruption(interruption, grpc);
-                if let Some((cors, cross)) = cross {
-                    cors.answer(&cross, answer.headers_mut());
-                }
-                let answer = chain.response(answer, &mut record).await;
-                finish(answer, record, chain, response::Answerer::Waypoint)
-            }
-        }
+        let answer = walk.up(request).await;
+        walk.back(answer).await
     }
 
     fn refused(&self, refusal: &Refusal, connection: &ConnectionInfo) {
@@ -128,12 +83,46 @@ impl codec::Journey for Journey {
     }
 }
 
-/// One request on its way up.
+impl Journey {
+    /// Binds the request to its client and its trace, opens its record, and lets it in; or the answer
+    /// that refuses it.
+    fn begin<'a>(
+        &'a self,
+        request: &mut Request<Body>,
+        snapshot: &'a Snapshot,
+        connection: &'a Arc<ConnectionInfo>,
+        interim: &'a Interim,
+    ) -> Result<Walk<'a>, Box<Response<Body>>> {
+        identity::bind(request.headers_mut(), connection, &self.trusted);
+        let ids = trace::bind(request.headers_mut());
+        // In a box: it is large, and goes from here to the end of the answer.
+        let mut record = Box::new(Record::open(&self.records, connection, request, &ids));
+        record.count(request);
+        let entrance = snapshot.entrances.get(&connection.entrance);
+        let port = entrance.map_or(0, |entrance| entrance.model.port);
+        let facts = StreamFacts::new(Arc::clone(connection), request.version(), ids, port);
+        let chain = Chain::new(Arc::new(facts));
+        if self.memory.is_short() {
+            return Err(refuse(&RequestError::MemoryShort, record, chain));
+        }
+        match connection.client.as_ref().map(|client| client.begin()).transpose() {
+            Ok(running) => record.hold(running),
+            Err(error) => return Err(refuse(&error, record, chain)),
+        }
+        let Some(entrance) = entrance else {
+            return Err(refuse(&RequestError::EntranceGone, record, chain));
+        };
+        let (mirrors, cross) = (&self.mirrors, None);
+        Ok(Walk { snapshot, entrance, chain, record, connection, cross, mirrors, interim })
+    }
+}
+
+/// One request on its way up, and its answer on the way back.
 struct Walk<'a> {
     snapshot: &'a Snapshot,
     entrance: &'a ServedEntrance,
     chain: Chain,
-    record: &'a mut Record,
+    record: Box<Record>,
     connection: &'a ConnectionInfo,
     /// What the route allows to scripts of other origins, and what this request's answer depends
     /// on: known once there is a route.
@@ -146,31 +135,30 @@ impl Walk<'_> {
     /// The stages up to the answer of the upstream, or of the rule itself.
     async fn up(
         &mut self,
-        mut parts: request::Parts,
-        body: Body,
+        mut request: Box<Request<Body>>,
     ) -> Result<(Destination, Response<Body>), Interruption> {
         if let Some(resource) = &self.entrance.denied_by {
             return Err(RequestError::PolicyRefused { resource: resource.clone() }.into());
         }
-        let body = self.chain.request(&self.entrance.filters, &mut parts, body).await?;
-        let (destination, body) = self.settle(&mut parts, body).await?;
-        self.record.show(&parts);
+        self.chain.request(&self.entrance.filters, &mut request).await?;
+        let destination = self.settle(&mut request).await?;
+        self.record.show(&request);
         let (snapshot, entrance) = (self.snapshot, self.entrance);
-        let checked = authorize::check(snapshot, entrance, &destination, &self.chain, &parts)?;
+        let checked = authorize::check(snapshot, entrance, &destination, &self.chain, &request)?;
         let answer = match &destination.onward {
             Onward::Service(service) => {
-                let deadlines = self.deadlines(&destination, &mut parts)?;
-                let targets = self.mirrored(&destination, &parts);
-                edit(&mut parts, &destination).map_err(RequestError::Upstream)?;
-                let body = self.mirrors.send(&parts, body, targets);
+                let deadlines = self.deadlines(&destination, &mut request)?;
+                let targets = self.mirrored(&destination, &request);
+                edit(&mut request, &destination).map_err(RequestError::Upstream)?;
+                self.mirrors.send(&mut request, targets);
                 // They pass no filter: where one may have to clean the answer, they are dropped.
                 let interim = self.chain.is_empty().then(|| self.interim.clone());
-                let permitted = checked.permit(parts, body).with_interim(interim);
+                let permitted = checked.permit(request).with_interim(interim);
                 self.send(&service.cluster, permitted, deadlines).await?
             }
             Onward::Preflight => response::of_preflight(),
-            Onward::Redirect(redirect) => self.redirect(redirect, &parts),
-            Onward::Waypoint => response::of_ourselves(&parts.method),
+            Onward::Redirect(redirect) => self.redirect(redirect, &request),
+            Onward::Waypoint => response::of_ourselves(request.method()),
         };
         Ok((destination, answer))
     }
@@ -178,32 +166,28 @@ impl Walk<'_> {
     /// Chooses the route and runs its filters; when they change what it was chosen by, it is chosen
     /// again. The filters of a route run once: what the new one demands beyond them is refused by
     /// [`authorize::check`].
-    async fn settle(
-        &mut self,
-        parts: &mut request::Parts,
-        body: Body,
-    ) -> Result<(Destination, Body), Interruption> {
+    async fn settle(&mut self, request: &mut Request<Body>) -> Result<Destination, Interruption> {
         let pick = trace::random() as u32;
-        let destination = self.select(parts, pick)?;
+        let destination = self.select(request, pick)?;
         let filters = destination.demanded(self.snapshot);
         if filters.is_empty() {
-            return Ok((destination, body));
+            return Ok(destination);
         }
-        let basis = Basis::of(self.entrance, parts);
-        let body = self.chain.request(&filters, parts, body).await?;
-        if basis == Basis::of(self.entrance, parts) {
-            return Ok((destination, body));
+        let basis = Basis::of(self.entrance, request);
+        self.chain.request(&filters, request).await?;
+        if basis == Basis::of(self.entrance, request) {
+            return Ok(destination);
         }
-        Ok((self.select(parts, pick)?, body))
+        Ok(self.select(request, pick)?)
     }
 
-    fn select(&mut self, parts: &request::Parts, pick: u32) -> Result<Destination, RequestError> {
+    fn select(&mut self, request: &Request<Body>, pick: u32) -> Result<Destination, RequestError> {
         let sni = self.connection.tls.as_ref().and_then(|tls| tls.sni.as_deref());
-        let destination = route::select(self.snapshot, self.entrance, parts, sni, pick)?;
+        let destination = route::select(self.snapshot, self.entrance, request, sni, pick)?;
         self.record.route = Some(Arc::clone(&destination.id));
         self.record.service = destination.service().map(|service| Arc::clone(&service.key));
         self.chain.facts().set_route(&destination.id);
-        let cross = |cors: &Arc<Cors>| (Arc::clone(cors), cors.of(&parts.headers));
+        let cross = |cors: &Arc<Cors>| (Arc::clone(cors), cors.of(request.headers()));
         self.cross = destination.cors().map(cross);
         Ok(destination)
     }
@@ -213,29 +197,29 @@ impl Walk<'_> {
     fn deadlines(
         &self,
         destination: &Destination,
-        parts: &mut request::Parts,
+        request: &mut Request<Body>,
     ) -> Result<Deadlines, RequestError> {
         let rule = destination.rule.as_ref();
-        let (mut request, mut callers) = (rule.and_then(|rule| rule.request_timeout), false);
+        let (mut whole, mut callers) = (rule.and_then(|rule| rule.request_timeout), false);
         let backend = rule.and_then(|rule| rule.backend_timeout);
-        let grpc = is_grpc(&parts.headers);
+        let grpc = is_grpc(request.headers());
         if grpc {
-            let called = grpc::timeout(&parts.headers);
+            let called = grpc::timeout(request.headers());
             let called = called.map_err(|grpc::Malformed| RequestError::GrpcTimeoutMalformed)?;
-            callers = called.is_some_and(|called| request.is_none_or(|routes| called < routes));
-            request = if callers { called } else { request };
+            callers = called.is_some_and(|called| whole.is_none_or(|routes| called < routes));
+            whole = if callers { called } else { whole };
         }
-        let request = request.and_then(|timeout| self.record.started().checked_add(timeout));
-        if let Some(deadline) = request.filter(|_| grpc) {
+        let whole = whole.and_then(|timeout| self.record.started().checked_add(timeout));
+        if let Some(deadline) = whole.filter(|_| grpc) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(RequestError::Upstream(UpstreamError::ResponseTimeout));
             }
-            grpc::set_timeout(&mut parts.headers, left);
+            grpc::set_timeout(request.headers_mut(), left);
         }
-        let unbounded = grpc || request.is_some();
+        let unbounded = grpc || whole.is_some();
         Ok(Deadlines {
-            request,
+            request: whole,
             callers,
             per_try: backend,
             silence: (backend.is_none() && !unbounded).then_some(RESPONSE_TIMEOUT_DEFAULT),
@@ -245,16 +229,17 @@ impl Walk<'_> {
 
     /// Who gets a copy of this request. An upgraded connection is not copied, and a service whose
     /// filters have not run gets nothing.
-    fn mirrored(&self, destination: &Destination, parts: &request::Parts) -> Vec<Target> {
+    fn mirrored(&self, destination: &Destination, request: &Request<Body>) -> Vec<Target> {
         let mut targets = Vec::new();
         let mut mirrors = destination.actions().flat_map(|actions| &actions.mirrors).peekable();
-        if mirrors.peek().is_none() || parts.extensions.get::<Upgrade>().is_some() {
+        if mirrors.peek().is_none() || request.extensions().get::<Upgrade>().is_some() {
             return targets;
         }
         for mirror in mirrors.filter(|mirror| mirror::is_chosen(mirror.share)) {
             let Some(service) = self.snapshot.services.get(&mirror.target) else { continue };
             let denied = self.snapshot.denied_services.contains_key(&mirror.target);
-            match authorize::check_copy(self.snapshot, self.entrance, service, &self.chain, parts) {
+            match authorize::check_copy(self.snapshot, self.entrance, service, &self.chain, request)
+            {
                 Ok(checked) if !denied => {
                     targets.push(Target { cluster: service.cluster.clone(), checked });
                 }
@@ -265,16 +250,16 @@ impl Walk<'_> {
     }
 
     /// The listener's port is the one that clients name: of a Service's entrance its own.
-    fn redirect(&self, redirect: &Redirect, parts: &request::Parts) -> Response<Body> {
+    fn redirect(&self, redirect: &Redirect, request: &Request<Body>) -> Response<Body> {
         let asked = Asked {
             tls: self.connection.tls.is_some(),
-            host: parts.uri.host().unwrap_or_default(),
+            host: request.uri().host().unwrap_or_default(),
             port: match &self.entrance.model.kind {
                 EntranceKind::Gateway => self.entrance.model.port,
                 EntranceKind::Service(key) => key.port,
             },
-            path: parts.uri.path(),
-            query: parts.uri.query(),
+            path: request.uri().path(),
+            query: request.uri().query(),
         };
         response::of_redirect(redirect.status, &redirect.location(&asked))
     }
@@ -304,6 +289,39 @@ impl Walk<'_> {
         self.chain.facts().set_upstream(peer.address);
         Ok(answer)
     }
+
+    /// The answer's way back through the filters, and what records it to its end.
+    async fn back(
+        mut self,
+        answer: Result<(Destination, Response<Body>), Interruption>,
+    ) -> Response<Body> {
+        let (answer, answerer) = self.answer(answer);
+        let answer = self.chain.response(answer, &mut self.record).await;
+        finish(answer, self.record, self.chain, answerer)
+    }
+
+    /// What goes back: the answer as the rule edits it, or that of an interruption; and who gave it.
+    fn answer(
+        &mut self,
+        answer: Result<(Destination, Response<Body>), Interruption>,
+    ) -> (Response<Body>, response::Answerer) {
+        let cross = self.cross.take();
+        match answer {
+            Ok((destination, answer)) => {
+                let (details, answerer) = answered_by(&destination);
+                self.record.details = details;
+                (edited(answer, &destination, cross), answerer)
+            }
+            Err(interruption) => {
+                self.record.interrupted(&interruption);
+                let mut answer = response::of_interruption(interruption, self.record.grpc);
+                if let Some((cors, cross)) = cross {
+                    cors.answer(&cross, answer.headers_mut());
+                }
+                (answer, response::Answerer::Waypoint)
+            }
+        }
+    }
 }
 
 /// Who answered, for the record: the name of what did, and what kind of answer it is.
@@ -318,16 +336,17 @@ fn answered_by(destination: &Destination) -> (&'static str, response::Answerer) 
 
 /// What the upstream gets: one hop less, `urlRewrite`, then `requestHeaderModifier` of the rule, then that of its
 /// backend. Filters, policies and records have seen the request as it came.
-fn edit(parts: &mut request::Parts, destination: &Destination) -> Result<(), UpstreamError> {
+fn edit(request: &mut Request<Body>, destination: &Destination) -> Result<(), UpstreamError> {
     if let Some(rewrite) = destination.rewrite() {
-        parts.uri = rewrite
-            .apply(&parts.uri)
+        *request.uri_mut() = rewrite
+            .apply(request.uri())
             .map_err(|_| UpstreamError::InvalidRequest { reason: "rewritten_uri" })?;
     }
     for actions in destination.actions() {
-        actions.request_headers.apply(&mut parts.headers);
+        actions.request_headers.apply(request.headers_mut());
     }
-    hygiene::count_hop(&parts.method, &mut parts.headers);
+    let method = request.method().clone();
+    hygiene::count_hop(&method, request.headers_mut());
     Ok(())
 }
 
@@ -349,15 +368,11 @@ fn edited(
     answer
 }
 
-fn refuse(
-    error: &RequestError,
-    grpc: bool,
-    mut record: Box<Record>,
-    chain: Chain,
-) -> Response<Body> {
+fn refuse(error: &RequestError, mut record: Box<Record>, chain: Chain) -> Box<Response<Body>> {
     let outcome = error.outcome();
     record.failed(&outcome);
-    finish(response::of_error(error, grpc), record, chain, response::Answerer::Waypoint)
+    let answer = response::of_error(error, record.grpc);
+    Box::new(finish(answer, record, chain, response::Answerer::Waypoint))
 }
 
 fn finish(

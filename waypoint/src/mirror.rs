@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::request;
+use http::Request;
 use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -62,9 +62,9 @@ impl Mirrors {
         self.metrics.mirrored("shed_filter");
     }
 
-    /// Sends a copy of the request to each target; gives the body that the request itself sends.
-    pub fn send(&self, parts: &request::Parts, body: Body, targets: Vec<Target>) -> Body {
-        let hint = body.size_hint();
+    /// Sends a copy of the request to each target; the request's body feeds them from here on.
+    pub fn send(&self, request: &mut Request<Body>, targets: Vec<Target>) {
+        let hint = request.body().size_hint();
         let mut copies = Vec::new();
         for target in targets {
             if hint.lower() > MIRROR_BODY_BYTES_MAX as u64 {
@@ -75,21 +75,21 @@ impl Mirrors {
                 self.metrics.mirrored("shed_full");
                 continue;
             };
-            let (copied, copy) = if body.is_end_stream() {
+            let (copied, copy) = if request.body().is_end_stream() {
                 (Body::empty(), None)
             } else {
                 let copy = Copy::new(hint.exact());
                 (Body::wrap(Copied::new(Arc::clone(&copy), hint.exact())), Some(copy))
             };
-            let permitted = target.checked.permit(head_of(parts), copied);
+            let permitted = target.checked.permit(copy_of(request, copied));
             self.spawn(target.cluster, permitted, copy.clone(), slot);
             copies.extend(copy);
         }
         if copies.is_empty() {
-            return body;
+            return;
         }
-        let copies = Copies(copies);
-        body.observed(move |polled, ended| copies.see(polled, ended))
+        let (body, copies) = (std::mem::take(request.body_mut()), Copies(copies));
+        *request.body_mut() = body.observed(move |polled, ended| copies.see(polled, ended));
     }
 
     fn spawn(
@@ -119,10 +119,13 @@ pub fn is_chosen((numerator, denominator): (u32, u32)) -> bool {
     (random * u128::from(denominator)) >> 32 < u128::from(numerator)
 }
 
-/// The head of a copy: without what belongs to the request's own connection.
-fn head_of(parts: &request::Parts) -> request::Parts {
-    let mut copy = parts.clone();
-    copy.extensions.clear();
+/// A request with the same head, without what belongs to the request's own connection.
+fn copy_of(request: &Request<Body>, body: Body) -> Box<Request<Body>> {
+    let mut copy = Box::new(Request::new(body));
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    request.headers().clone_into(copy.headers_mut());
+    *copy.version_mut() = request.version();
     copy
 }
 

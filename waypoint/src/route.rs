@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
+use http::Request;
 use http::header::HeaderName;
-use http::request;
 use waypoint_policies::{
     Actions, Backend, Cors, EntranceKind, Facts, FilterKey, Redirect, Rewrite, Rule, Selection,
     ServicePortKey, rank,
 };
 
+use crate::codec::body::Body;
 use crate::codec::hygiene;
 use crate::error::RequestError;
 use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
@@ -59,27 +60,27 @@ pub enum Onward {
 pub fn select(
     snapshot: &Snapshot,
     entrance: &ServedEntrance,
-    parts: &request::Parts,
+    request: &Request<Body>,
     sni: Option<&str>,
     pick: u32,
 ) -> Result<Destination, RequestError> {
-    let host = parts.uri.host().unwrap_or_default();
+    let host = request.uri().host().unwrap_or_default();
     let facts = Facts {
         host,
-        method: &parts.method,
-        path: parts.uri.path(),
-        query: parts.uri.query(),
-        headers: &parts.headers,
+        method: request.method(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers: request.headers(),
         sni,
     };
-    let ends_here = hygiene::ends_here(&parts.method, &parts.headers);
+    let ends_here = hygiene::ends_here(request.method(), request.headers());
     match entrance.model.routes.select(&facts) {
         Selection::NoHost => Err(RequestError::NoHost),
         Selection::Misdirected => Err(RequestError::Misdirected),
         _ if ends_here => Ok(ourselves(entrance)),
         Selection::Direct => direct(snapshot, entrance),
         _ if facts.path == "*" => Ok(ourselves(entrance)),
-        Selection::Rule(rule) => follow(snapshot, rule, parts, pick),
+        Selection::Rule(rule) => follow(snapshot, rule, request, pick),
         Selection::NoRule => Err(RequestError::NoRoute),
     }
 }
@@ -87,7 +88,7 @@ pub fn select(
 fn follow(
     snapshot: &Snapshot,
     rule: &Arc<Rule>,
-    parts: &request::Parts,
+    request: &Request<Body>,
     pick: u32,
 ) -> Result<Destination, RequestError> {
     if let Some(resource) = snapshot.denied_routes.get(&rule.route) {
@@ -97,7 +98,7 @@ fn follow(
         let (rule, id) = (Some(Arc::clone(rule)), Arc::clone(&rule.id));
         Ok(Destination { rule, backend, onward, id })
     };
-    if let Some(onward) = answer(&rule.actions, parts) {
+    if let Some(onward) = answer(&rule.actions, request) {
         return to(None, onward);
     }
     let name = || rule.id.to_string();
@@ -109,13 +110,13 @@ fn follow(
         .map_err(|fault| RequestError::BackendUnusable { rule: name(), fault: *fault })?;
     let service =
         service(snapshot, key)?.ok_or_else(|| RequestError::NoBackend { rule: name() })?;
-    let onward = answer(&chosen.actions, parts).unwrap_or(Onward::Service(service));
+    let onward = answer(&chosen.actions, request).unwrap_or(Onward::Service(service));
     to(Some(backend), onward)
 }
 
 /// What a rule or a backend answers itself, in the place of an upstream.
-fn answer(actions: &Actions, parts: &request::Parts) -> Option<Onward> {
-    if actions.cors.is_some() && Cors::is_preflight(&parts.method, &parts.headers) {
+fn answer(actions: &Actions, request: &Request<Body>) -> Option<Onward> {
+    if actions.cors.is_some() && Cors::is_preflight(request.method(), request.headers()) {
         return Some(Onward::Preflight);
     }
     actions.redirect.as_ref().map(|redirect| Onward::Redirect(Arc::clone(redirect)))
@@ -208,16 +209,16 @@ pub struct Basis {
 impl Basis {
     /// What routes and rules of this entrance read of a head. Of a header that is repeated, the
     /// count and the first value.
-    pub fn of(entrance: &ServedEntrance, parts: &request::Parts) -> Self {
+    pub fn of(entrance: &ServedEntrance, request: &Request<Body>) -> Self {
         let names: &[HeaderName] = entrance.model.routes.header_names();
         let headers = names
             .iter()
             .flat_map(|name| {
-                let mut values = parts.headers.get_all(name).iter().cloned().map(Some);
+                let mut values = request.headers().get_all(name).iter().cloned().map(Some);
                 let first = values.next().unwrap_or(None);
                 std::iter::once(first).chain(values).collect::<Vec<_>>()
             })
             .collect();
-        Self { method: parts.method.clone(), uri: parts.uri.clone(), headers }
+        Self { method: request.method().clone(), uri: request.uri().clone(), headers }
     }
 }

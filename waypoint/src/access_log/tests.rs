@@ -23,9 +23,9 @@ async fn a_request_that_a_panic_ends_is_recorded_with_500_and_counted_once() {
     let records = Records::new(Arc::clone(&metrics), None);
     let local = SocketAddr::from(([127, 0, 0, 1], 80));
     let connection = Arc::new(ConnectionInfo::new(local, local, "test".into(), None));
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    let ids = crate::trace::bind(&mut parts.headers);
-    let record = Record::open(&records, &connection, &parts, &ids);
+    let mut request = http::Request::new(Body::empty());
+    let ids = crate::trace::bind(request.headers_mut());
+    let record = Record::open(&records, &connection, &request, &ids);
 
     let unwound = catch_unwind(AssertUnwindSafe(move || {
         let _record = record;

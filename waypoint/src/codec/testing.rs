@@ -46,11 +46,11 @@ pub(crate) struct TestJourney {
 impl Journey for TestJourney {
     async fn call(
         &self,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         connection: &Arc<ConnectionInfo>,
         _: &Interim,
     ) -> Response<Body> {
-        (self.call)(request, connection.clone()).await
+        (self.call)(*request, connection.clone()).await
     }
 
     fn refused(&self, refusal: &Refusal, _: &ConnectionInfo) {

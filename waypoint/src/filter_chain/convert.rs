@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, StatusCode, Uri, request, response};
+use http::{Method, Request, StatusCode, Uri, response};
 use waypoint_abi::Headers;
 
 use crate::codec::hygiene::{self, EncodedSlashes, normalise_path};
@@ -23,16 +23,16 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-pub(super) fn request_head(parts: &request::Parts) -> Headers {
-    let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let authority = parts.uri.authority().map_or("", Authority::as_str);
+pub(super) fn request_head<B>(request: &Request<B>) -> Headers {
+    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    let authority = request.uri().authority().map_or("", Authority::as_str);
     let pseudo = [
         (":authority", authority),
         (":path", path),
-        (":method", parts.method.as_str()),
-        (":scheme", parts.uri.scheme_str().unwrap_or("http")),
+        (":method", request.method().as_str()),
+        (":scheme", request.uri().scheme_str().unwrap_or("http")),
     ];
-    list(&pseudo, &parts.headers)
+    list(&pseudo, request.headers())
 }
 
 pub(super) fn response_head(parts: &response::Parts) -> Headers {
@@ -65,24 +65,24 @@ fn list(pseudo: &[(&str, &str)], map: &HeaderMap) -> Headers {
 ///
 /// The path goes through the codec's normalisation again, so that policy and upstream keep seeing
 /// one path; a path that it refuses is not taken over.
-pub(super) fn apply_request(before: &Headers, after: &Headers, parts: &mut request::Parts) {
+pub(super) fn apply_request<B>(before: &Headers, after: &Headers, request: &mut Request<B>) {
     let new = |name: &str| pseudo(after, name).filter(|value| before.get(name) != Some(value));
     if let Some(method) = new(":method").and_then(|value| Method::from_bytes(value).ok())
         && method != Method::CONNECT
     {
-        parts.method = method;
+        *request.method_mut() = method;
     }
     let path = new(":path").and_then(|value| normalised_target(value));
     let authority = new(":authority").and_then(|value| plain_authority(value));
     if path.is_some() || authority.is_some() {
-        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
         uri.path_and_query = path.or(uri.path_and_query);
         uri.authority = authority.or(uri.authority);
         uri.scheme.get_or_insert(Scheme::HTTP);
         uri.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
-        parts.uri = Uri::from_parts(uri).unwrap_or_default();
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
     }
-    apply_fields(before, after, &mut parts.headers);
+    apply_fields(before, after, request.headers_mut());
 }
 
 /// Sets a response's head, which was `before`, to what the filters made of it; an unusable status

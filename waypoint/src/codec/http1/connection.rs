@@ -225,19 +225,19 @@ impl<J: Journey> Http1<J> {
     }
 
     /// Gives the reading side to the request, if it has a body.
-    fn with_body(&mut self, head: Head) -> Request<Body> {
+    fn with_body(&mut self, head: Head) -> Box<Request<Body>> {
         let reader = match head.framing {
             Framing::None => None,
             Framing::Length(_) | Framing::Chunked => self.reader.take(),
         };
         let Some(reader) = reader else {
-            return head.request.map(|()| Body::empty());
+            return Box::new(head.request.map(|()| Body::empty()));
         };
         let slot = self.slot.insert(Arc::new(Slot::new(head.expects_continue)));
         let idle_limit = self.connection.limits.body_idle_timeout;
         let decoder = Decoder::new(head.framing);
         let body = RequestBody::new(reader, decoder, slot.clone(), idle_limit);
-        head.request.map(|()| Body::http1(body))
+        Box::new(head.request.map(|()| Body::http1(body)))
     }
 
     fn panicked(&self) {
@@ -245,7 +245,10 @@ impl<J: Journey> Http1<J> {
     }
 
     /// The journey's answer; `None` if the client was reset, and the journey was dropped.
-    async fn call(&mut self, request: Request<Body>) -> Option<Result<Response<Body>, Panicked>> {
+    async fn call(
+        &mut self,
+        request: Box<Request<Body>>,
+    ) -> Option<Result<Response<Body>, Panicked>> {
         let Self { connection, socket, writer, slot, interim, .. } = self;
         let version = request.version();
         let mut call = pin!(connection.journey.call(request, &connection.info, interim));

@@ -190,7 +190,7 @@ impl<J: Journey> Http2<J> {
             request.extensions_mut().insert(Ahead::Little);
         }
         let queued = Arc::clone(&self.queued);
-        let stream = stream::serve(request, respond, connection, queued, active);
+        let stream = stream::serve(Box::new(request), respond, connection, queued, active);
         self.connection.tasks.spawn(stream);
     }
 

@@ -62,40 +62,33 @@ impl From<WrongLength> for CutShort {
 ///
 /// A waiting stream holds what its stage needs and no more: the journey and the answer are each in a
 /// box, of which one is there at a time, and what is done without waiting is done in functions that
-/// leave nothing behind.
+/// leave nothing behind. So is the request: what a future is given stays in it to its end.
 pub(super) async fn serve<J: Journey>(
-    request: Request<RecvStream>,
+    request: Box<Request<RecvStream>>,
     mut respond: SendResponse<Bytes>,
     connection: Arc<Connection<J>>,
     queued: Arc<Queued>,
     _active: Active,
 ) {
-    let Some((request, asked)) = begin(request, &mut respond, &connection) else { return };
+    let Some(begun) = begin(request, &mut respond, &connection) else { return };
+    let Begun { request, asked } = begun;
     let (method, interim) = (request.method().clone(), Interim::default());
     let call = Box::pin(connection.journey.call(request, &connection.info, &interim));
-    let response = match answered(call, &interim, &mut respond).await {
-        None => return,
-        Some(Err(Panicked)) => {
-            connection.journey.refused(&Refusal::Panicked, &connection.info);
-            return refuse(&mut respond, Refusal::Panicked);
-        }
-        Some(Ok(response)) => response,
+    let rest = match answered(call, &interim, &mut respond).await {
+        None => None,
+        Some(answer) => answer_with(answer, &method, asked, &mut respond, &connection, &queued),
     };
-    if response.status().is_informational() {
-        return Box::pin(switch(response, asked, respond, &connection, &queued)).await;
-    }
-    if let Some((stream, sending, body)) = send_head(response, &method, &mut respond) {
-        let answer = Answer::new(stream, sending, &connection, &queued);
-        Box::pin(answer.run(body)).await;
+    if let Some(rest) = rest {
+        rest.await;
     }
 }
 
 /// Checks the head; `None` if the stream was refused.
 fn begin<J: Journey>(
-    request: Request<RecvStream>,
+    request: Box<Request<RecvStream>>,
     respond: &mut SendResponse<Bytes>,
     connection: &Connection<J>,
-) -> Option<(Request<Body>, Option<Asked>)> {
+) -> Option<Begun> {
     let (mut parts, receive) = request.into_parts();
     let limits = &connection.limits;
     let encrypted = connection.info.tls.is_some();
@@ -111,7 +104,7 @@ fn begin<J: Journey>(
     };
     let mut asked = None;
     let body = if let Some(key) = key {
-        asked = Some(Asked { key, receive });
+        asked = Some(Box::new(Asked { key, receive }));
         Body::empty()
     } else if receive.is_end_stream() {
         Body::empty()
@@ -122,8 +115,38 @@ fn begin<J: Journey>(
         }
         Body::http2(RequestBody::new(receive, length, limits.body_idle_timeout))
     };
-    Some((Request::from_parts(parts, body), asked))
+    Some(Begun { request: Box::new(Request::from_parts(parts, body)), asked })
 }
+
+/// A request whose head has been checked.
+struct Begun {
+    request: Box<Request<Body>>,
+    asked: Option<Box<Asked>>,
+}
+
+/// Begins the answer; gives what is left to be done of it, if anything is.
+fn answer_with<'a, J: Journey>(
+    answer: Result<Response<Body>, Panicked>,
+    method: &Method,
+    asked: Option<Box<Asked>>,
+    respond: &'a mut SendResponse<Bytes>,
+    connection: &'a Connection<J>,
+    queued: &'a Queued,
+) -> Option<Rest<'a>> {
+    let Ok(response) = answer else {
+        connection.journey.refused(&Refusal::Panicked, &connection.info);
+        refuse(respond, Refusal::Panicked);
+        return None;
+    };
+    if response.status().is_informational() {
+        return Some(Box::pin(switch(response, asked, respond, connection, queued)));
+    }
+    let (stream, sending, body) = send_head(response, method, respond)?;
+    Some(Box::pin(Answer::new(stream, sending, connection, queued).run(body)))
+}
+
+/// What is left of an answer whose head has been sent.
+type Rest<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// A WebSocket that a client has asked for.
 struct Asked {
@@ -135,20 +158,21 @@ struct Asked {
 /// it, for it holds the request's record and its slots.
 async fn switch<J: Journey>(
     response: Response<Body>,
-    asked: Option<Asked>,
-    mut respond: SendResponse<Bytes>,
+    asked: Option<Box<Asked>>,
+    respond: &mut SendResponse<Bytes>,
     connection: &Connection<J>,
     queued: &Queued,
 ) {
     let (mut parts, _body) = response.into_parts();
     let tunnel = parts.extensions.get::<Tunnel>().and_then(Tunnel::take);
-    let (StatusCode::SWITCHING_PROTOCOLS, Some(upstream), Some(Asked { key, receive })) =
+    let (StatusCode::SWITCHING_PROTOCOLS, Some(upstream), Some(asked)) =
         (parts.status, tunnel, asked)
     else {
-        return refuse(&mut respond, Refusal::SwitchUnasked);
+        return refuse(respond, Refusal::SwitchUnasked);
     };
+    let Asked { key, receive } = *asked;
     if let Err(refusal) = websocket::accept(&key, &mut parts.headers) {
-        return refuse(&mut respond, refusal);
+        return refuse(respond, refusal);
     }
     parts.status = StatusCode::OK;
     finish_head(&mut parts.headers, parts.status, Sending::Open);
@@ -256,8 +280,9 @@ impl<'a, J: Journey> Answer<'a, J> {
     }
 
     /// Sends the body to its end or until it is cut.
-    async fn run(mut self, body: Body) {
-        let ended = self.send(body).await;
+    async fn run(mut self, mut body: Body) {
+        let ended = self.send(&mut body).await;
+        drop(body);
         self.end(ended);
     }
 
@@ -275,8 +300,8 @@ impl<'a, J: Journey> Answer<'a, J> {
         self.queued.forget(self.id);
     }
 
-    async fn send(&mut self, mut body: Body) -> Result<(), CutShort> {
-        while let Some(frame) = self.next_frame(&mut body).await? {
+    async fn send(&mut self, body: &mut Body) -> Result<(), CutShort> {
+        while let Some(frame) = self.next_frame(body).await? {
             match frame.into_data() {
                 Ok(data) => {
                     self.remainder.take(data.len())?;
