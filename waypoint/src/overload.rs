@@ -8,27 +8,35 @@
 //!
 //! A client is held in memory while it has a connection or a request, so that there are never more
 //! of them than connections and running requests, which are bounded themselves; nothing that a client
-//! sends makes another one.
+//! sends makes another one. One that has reset streams is remembered for some seconds longer
+//! ([`REMEMBERED_MAX`]): who comes again does not begin anew.
 
 mod descriptors;
+mod resets;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use tokio::time::Instant;
 
+use self::resets::Resets;
 use crate::error::RequestError;
 use crate::identity::TrustedHops;
 
 pub use descriptors::{Descriptors, connections_within};
+pub use resets::CLIENT_RESETS_MAX;
 
 /// Requests at a time of the whole process, unless told otherwise.
 pub const REQUESTS_MAX_DEFAULT: u32 = 50_000;
+
+/// Clients without a connection whose resets are remembered. When full: the first of them is forgotten.
+pub const REMEMBERED_MAX: usize = 10_000;
 
 /// The bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +68,15 @@ pub struct Clients {
     /// Open now, of all addresses.
     connections: AtomicU32,
     requests: Arc<AtomicU32>,
-    clients: Mutex<HashMap<Client, Arc<Counts>>>,
+    known: Mutex<Known>,
+}
+
+/// The clients that are held in memory.
+#[derive(Default)]
+struct Known {
+    clients: HashMap<Client, Arc<Counts>>,
+    /// Those that are remembered, each once, in the order in which they left.
+    remembered: VecDeque<(Instant, Client)>,
 }
 
 /// What one client has.
@@ -68,6 +84,9 @@ pub struct Clients {
 struct Counts {
     connections: AtomicU32,
     requests: Arc<AtomicU32>,
+    resets: Resets,
+    /// Whether it is among the remembered; looked at and set under the lock.
+    remembered: AtomicBool,
 }
 
 /// A client that has a connection; forgotten with its last one.
@@ -105,7 +124,7 @@ impl Clients {
             refused,
             connections: AtomicU32::default(),
             requests: Arc::default(),
-            clients: Mutex::default(),
+            known: Mutex::default(),
         })
     }
 
@@ -125,20 +144,21 @@ impl Clients {
     }
 
     fn hold(self: &Arc<Self>, client: Client, bound: Option<u32>, counted: bool) -> Option<Held> {
-        let mut clients = self.clients.lock();
-        let counts = Arc::clone(clients.entry(client.clone()).or_default());
+        let mut known = self.known.lock();
+        known.forget(Instant::now());
+        let counts = Arc::clone(known.clients.entry(client.clone()).or_default());
         // Under the lock: nobody else counts connections.
         let open = counts.connections.load(Ordering::Relaxed);
         if bound.is_some_and(|bound| bound <= open) {
             if open == 0 {
-                clients.remove(&client);
+                known.leave(&client, &counts);
             }
-            drop(clients);
+            drop(known);
             self.refuse("connections_per_address");
             return None;
         }
         counts.connections.store(open + 1, Ordering::Relaxed);
-        drop(clients);
+        drop(known);
         Some(Held { clients: Arc::clone(self), client, counts, counted })
     }
 
@@ -158,7 +178,53 @@ impl Clients {
 
     /// How many clients are held in memory.
     pub fn held(&self) -> usize {
-        self.clients.lock().len()
+        self.known.lock().clients.len()
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    /// A client's last connection has ended: it goes, or is remembered.
+    fn leave(&mut self, client: &Client, counts: &Counts) {
+        let now = Instant::now();
+        if counts.remembered.load(Ordering::Relaxed) {
+            return;
+        }
+        let Some(until) = counts.resets.until(now) else {
+            self.clients.remove(client);
+            return;
+        };
+        if REMEMBERED_MAX <= self.remembered.len() {
+            self.forget_first(None);
+        }
+        counts.remembered.store(true, Ordering::Relaxed);
+        self.remembered.push_back((until, client.clone()));
+    }
+
+    /// Forgets those whose time is over.
+    fn forget(&mut self, now: Instant) {
+        while self.remembered.front().is_some_and(|(until, _)| *until <= now) {
+            self.forget_first(Some(now));
+        }
+    }
+
+    /// The first of the remembered is remembered no longer, unless it has no connection and something
+    /// is to be remembered of it again at `now`.
+    fn forget_first(&mut self, now: Option<Instant>) {
+        let Some((_, client)) = self.remembered.pop_front() else { return };
+        let Some(counts) = self.clients.get(&client) else { return };
+        counts.remembered.store(false, Ordering::Relaxed);
+        if 0 < counts.connections.load(Ordering::Relaxed) {
+            return;
+        }
+        match now.and_then(|now| counts.resets.until(now)) {
+            None => drop(self.clients.remove(&client)),
+            Some(until) => {
+                counts.remembered.store(true, Ordering::Relaxed);
+                self.remembered.push_back((until, client));
+            }
+        }
     }
 }
 
@@ -201,6 +267,19 @@ impl Held {
         };
         Ok(Running { _of_client: of_client, _of_process: of_process })
     }
+
+    /// A stream of this client begins that it may reset.
+    pub fn stream_begins(&self) {
+        if self.counted {
+            self.counts.resets.stream_begins(Instant::now());
+        }
+    }
+
+    /// Whether this client may reset so many streams more, by [`CLIENT_RESETS_MAX`].
+    #[must_use]
+    pub fn may_reset(&self, streams: u32) -> bool {
+        !self.counted || self.counts.resets.may_reset(streams, Instant::now())
+    }
 }
 
 impl Drop for Held {
@@ -209,9 +288,9 @@ impl Drop for Held {
         if let Client::Address(_) = self.client {
             self.clients.connections.fetch_sub(1, Ordering::Relaxed);
         }
-        let mut clients = self.clients.clients.lock();
+        let mut known = self.clients.known.lock();
         if self.counts.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
-            clients.remove(&self.client);
+            known.leave(&self.client, &self.counts);
         }
     }
 }

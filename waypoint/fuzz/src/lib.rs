@@ -17,4 +17,12 @@ mod identity {
 mod overload {
     #[derive(Debug)]
     pub struct Held;
+
+    impl Held {
+        pub fn stream_begins(&self) {}
+
+        pub fn may_reset(&self, _streams: u32) -> bool {
+            true
+        }
+    }
 }

@@ -89,3 +89,61 @@ fn a_client_is_forgotten_with_its_last_connection() {
     drop(held);
     assert_eq!(clients.held(), 1);
 }
+
+/// A connection of this client begins so many streams and resets as many; it ends with the answer.
+fn resets(clients: &Arc<Clients>, last: u8, streams: u32) -> bool {
+    let held = clients.connect(address(last)).unwrap();
+    (0..streams).for_each(|_| held.stream_begins());
+    held.may_reset(streams)
+}
+
+#[tokio::test(start_paused = true)]
+async fn resets_of_all_connections_of_a_client_count_together_also_when_it_was_gone_between() {
+    let clients = clients("");
+    let half = CLIENT_RESETS_MAX / 2;
+    assert!(resets(&clients, 1, half) && resets(&clients, 1, half));
+    assert_eq!(clients.held(), 1, "it is remembered");
+    assert!(!resets(&clients, 1, 1));
+    assert!(resets(&clients, 2, 1), "another client");
+    tokio::time::advance(std::time::Duration::from_secs(10)).await;
+    assert!(resets(&clients, 1, 1), "another period");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_resets_fewer_than_half_of_its_streams_may_reset_as_many_as_it_likes() {
+    let clients = clients("");
+    let (one, other) = (clients.connect(address(1)).unwrap(), clients.connect(address(1)).unwrap());
+    (0..10 * CLIENT_RESETS_MAX).for_each(|_| one.stream_begins());
+    assert!(other.may_reset(5 * CLIENT_RESETS_MAX));
+    assert!(!other.may_reset(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_reset_streams_is_remembered_for_a_period_and_no_longer() {
+    let clients = clients("");
+    resets(&clients, 1, 1);
+    resets(&clients, 2, 0);
+    assert_eq!(clients.held(), 1, "who has reset nothing is forgotten at once");
+    tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    resets(&clients, 1, 1);
+    tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    drop(clients.connect(address(3)));
+    assert_eq!(clients.held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_clients_are_remembered_and_no_more() {
+    let clients = clients("");
+    for number in 0..=REMEMBERED_MAX {
+        let [_, _, high, low] = u32::try_from(number).unwrap().to_be_bytes();
+        let held = clients.connect([10, 1, high, low].into()).unwrap();
+        assert!(held.may_reset(1));
+    }
+    assert_eq!(clients.held(), REMEMBERED_MAX);
+}
+
+#[test]
+fn a_trusted_hop_may_reset_what_it_likes() {
+    let clients = clients("10.0.0.0/24");
+    assert!(resets(&clients, 1, 2 * CLIENT_RESETS_MAX));
+}

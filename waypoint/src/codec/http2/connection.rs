@@ -48,7 +48,8 @@ const SEND_SHARE: usize = 4;
 pub(in crate::codec) async fn serve<J: Journey>(io: Io, early: Bytes, connection: Connection<J>) {
     let (limits, socket) = (connection.limits, io.socket());
     let queued = Arc::new(Queued::new(limits.send_buffer_bytes));
-    let (io, breach) = Scanned::new(io, early, limits.head_timeout, Arc::clone(&queued));
+    let client = connection.info.client.clone();
+    let (io, breach) = Scanned::new(io, early, limits.head_timeout, Arc::clone(&queued), client);
     let builder = builder(&limits);
     let handshake = time::timeout(limits.head_timeout, builder.handshake(io));
     let Some(Ok(Ok(h2))) = unless(connection.closing.cut(), handshake).await else {
@@ -186,6 +187,9 @@ impl<J: Journey> Http2<J> {
             connection.journey.refused(&Refusal::LiveHeadsTooLong, &connection.info);
             return respond.send_reset(Reason::REFUSED_STREAM);
         };
+        if let Some(client) = &connection.info.client {
+            client.stream_begins();
+        }
         if active.number > FAR_STREAMS {
             request.extensions_mut().insert(Ahead::Little);
         }

@@ -25,7 +25,10 @@ use super::{
     },
     queued::Queued,
 };
-use crate::codec::{Refusal, idle::Stall};
+use crate::{
+    codec::{Refusal, idle::Stall},
+    overload::Held,
+};
 
 #[cfg(test)]
 mod tests;
@@ -104,6 +107,11 @@ impl Scanner {
     /// Whether a head has begun and not ended.
     pub(super) fn in_head(&self) -> bool {
         self.seen.head.is_some()
+    }
+
+    /// How many streams the client has reset that were not taken yet.
+    fn reset_count(&self) -> u32 {
+        u32::try_from(self.seen.resets.len()).unwrap_or(u32::MAX)
     }
 
     /// Takes the streams that the client has reset since the last call.
@@ -193,6 +201,8 @@ pub(super) struct Scanned<T> {
     breach: Breach,
     queued: Arc<Queued>,
     outgoing: Frames,
+    /// Whose resets count together with those of its other connections.
+    client: Option<Arc<Held>>,
 }
 
 /// The first breach of a connection, for its owner.
@@ -215,6 +225,7 @@ impl<T> Scanned<T> {
         early: Bytes,
         head_timeout: Duration,
         queued: Arc<Queued>,
+        client: Option<Arc<Held>>,
     ) -> (Self, Breach) {
         let breach = Breach::default();
         let scanned = Self {
@@ -226,8 +237,19 @@ impl<T> Scanned<T> {
             breach: breach.clone(),
             queued,
             outgoing: Frames::of_server(),
+            client,
         };
         (scanned, breach)
+    }
+
+    /// Scans what was read, and counts its resets towards the client's.
+    fn scan(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        self.scanner.scan(bytes, Instant::now())?;
+        let resets = self.scanner.reset_count();
+        match &self.client {
+            Some(client) if 0 < resets && !client.may_reset(resets) => Err(Refusal::ResetFlood),
+            _ => Ok(()),
+        }
     }
 
     /// Tells the owner and withholds the bytes. The owner polled this read, so it looks next.
@@ -262,7 +284,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Scanned<T> {
             ready!(this.stall.poll_expired(cx, this.head_timeout));
             return this.breached(Refusal::HeadTimeout);
         }
-        let scanned = this.scanner.scan(&buffer.filled()[begin..], Instant::now());
+        let scanned = this.scan(&buffer.filled()[begin..]);
         // A head's time runs from its first byte on: more bytes of it are no progress.
         if !this.scanner.in_head() {
             this.stall.progress();

@@ -5,9 +5,13 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use crate::codec::{HTTP2_PREFACE, testing::Client};
+use crate::{
+    codec::{HTTP2_PREFACE, testing::Client},
+    overload::CLIENT_RESETS_MAX,
+};
 
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
@@ -19,6 +23,7 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 
 async fn begun(rig: &Rig) -> Client {
     let mut client = rig.client().await;
+    client.stream.set_nodelay(true).expect("a socket");
     client.send([HTTP2_PREFACE.as_slice(), &frame(SETTINGS, 0, 0, &[])].concat()).await;
     client
 }
@@ -99,4 +104,38 @@ async fn almost_a_preface_is_a_request_of_http1() {
     let mut client = rig.client().await;
     client.send("PRI * HTTP/2.0\r\n\r\nXX").await;
     assert!(client.rest().await.starts_with("HTTP/1.1 505 "));
+}
+
+/// Begins and resets ten streams, from `first` on, and waits until the server has seen it.
+async fn resets_ten(client: &mut Client, first: u8) {
+    // GET http://x/ without a body.
+    let streams = (0..10).map(|number| first + 2 * number);
+    let head = |stream| frame(HEADERS, 0x5, stream, &[0x82, 0x84, 0x86, 0x01, 0x01, b'x']);
+    let mut frames: Vec<u8> = streams.clone().flat_map(head).collect();
+    frames.extend(streams.flat_map(|stream| frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])));
+    frames.extend(frame(PING, 0, 0, &[first; 8]));
+    client.send(frames).await;
+    let acknowledged = frame(PING, 1, 0, &[first; 8]);
+    let mut read = Vec::new();
+    while !read.windows(acknowledged.len()).any(|bytes| bytes == acknowledged) {
+        let more = patiently(client.stream.read_buf(&mut read)).await.expect("it answers");
+        assert!(more > 0, "it was closed");
+    }
+}
+
+#[tokio::test]
+async fn resets_are_counted_over_all_connections_of_a_client() {
+    let rig = Rig::start(Setup::default(), |_, _| std::future::pending::<Response<Body>>());
+    for _ in 0..CLIENT_RESETS_MAX / 100 {
+        let mut client = begun(&rig).await;
+        for first in (1..200).step_by(20) {
+            resets_ten(&mut client, first).await;
+        }
+    }
+    assert_eq!(rig.refused(), []);
+    let mut client = begun(&rig).await;
+    let head = frame(HEADERS, 0x5, 1, &[0x82, 0x84, 0x86, 0x01, 0x01, b'x']);
+    client.send([head, frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])].concat()).await;
+    assert_eq!(farewell(&mut client).await, Some(Reason::ENHANCE_YOUR_CALM.into()));
+    assert_eq!(rig.refused(), [Refusal::ResetFlood]);
 }
