@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1::handshake;
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::{Read, Script, block_on};
@@ -50,7 +50,10 @@ fn as_client(bytes: Vec<u8>, headless: bool) -> hyper::Result<Read<Response<()>>
     let request = request.body(Empty::<Bytes>::new()).expect("a request");
     block_on(async {
         let peer = Script { bytes: bytes.into(), waits: true };
-        let (mut sender, connection) = handshake(TokioIo::new(peer)).await?;
+        // Its own bound is 100 fields.
+        let mut builder = http1::Builder::new();
+        builder.max_headers(hygiene::FIELDS_CEILING);
+        let (mut sender, connection) = builder.handshake(TokioIo::new(peer)).await?;
         let asking = async {
             let (parts, body) = sender.send_request(request).await?.into_parts();
             let whole = body.collect().await?;
