@@ -39,7 +39,7 @@ impl Default for EjectionLimits {
     fn default() -> Self {
         Self {
             consecutive_failures: 5,
-            base: Duration::from_secs(30),
+            base: Duration::from_secs(10),
             max: Duration::from_secs(300),
             percent_max: 10,
         }
@@ -280,7 +280,7 @@ mod tests {
     fn an_ejection_lasts_twice_as_long_each_time_and_begins_anew_after_a_long_while() {
         let (health, limits) = (Health::default(), EjectionLimits::default());
         let mut now_ms = 1;
-        for seconds in [30, 60, 120, 240, 300, 300] {
+        for seconds in [10, 20, 40, 80, 160, 300, 300] {
             let time = health.eject(&limits, now_ms);
             let least = Duration::from_secs(seconds);
             assert!(least <= time && time <= least * 11 / 10, "{seconds} s: {time:?}");

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -108,6 +109,9 @@ async fn segments_that_the_kernel_drops_make_requests_slower_and_nothing_else() 
 /// where nothing else runs.
 const HIT_PER_MILLE: usize = 5;
 
+/// N13: how long after the cut an endpoint may still be left out.
+const BACK_MAX: Duration = Duration::from_secs(10);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute, root and nft: make test-faults"]
 async fn an_endpoint_of_three_that_nothing_reaches_is_left_out_and_taken_back() {
@@ -136,6 +140,9 @@ async fn an_endpoint_of_three_that_nothing_reaches_is_left_out_and_taken_back() 
             progress.at(37).await;
             assert!(0 < firewall.lost().await);
             firewall.clear().await;
+            let mended = Instant::now();
+            becomes(&waypoint, "waypoint_upstream_ejected_endpoints", 0).await;
+            assert!(mended.elapsed() <= BACK_MAX, "back after {:?}", mended.elapsed());
         })
         .await;
 
@@ -148,7 +155,6 @@ async fn an_endpoint_of_three_that_nothing_reaches_is_left_out_and_taken_back() 
         let series = format!("waypoint_upstream_ejections_total{{service=\"default/{service}:80\"");
         assert!(metrics.contains(&series), "{service} has ejected nobody");
     }
-    becomes(&waypoint, "waypoint_upstream_ejected_endpoints", 0).await;
     // Whoever is taken back is sent to: its connections of before are gone.
     let back = async || {
         for path in ["/one", "/two"] {
