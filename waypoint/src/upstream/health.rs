@@ -208,6 +208,9 @@ pub(super) fn note(cluster: &Cluster, endpoint: &Arc<Endpoint>, verdict: Verdict
         return;
     }
     let Some(time) = eject(cluster, endpoint, limits) else { return };
+    // Behind a network that was cut, the kernel of a connection that is there may wait for as long as
+    // the cut has taken before it tries again, and the endpoint would be ejected once more.
+    endpoint.retire_connections();
     endpoint.shared.counters.ejected(cluster.service(), reason);
     tracing::warn!(
         service = %cluster.service(),

@@ -129,6 +129,14 @@ impl Endpoint {
         }
     }
 
+    /// New requests get new connections: those that there are may lead nowhere any more.
+    pub(in crate::upstream) fn retire_connections(&self) {
+        match &self.connections {
+            Connections::Http1(pool) => pool.retire(),
+            Connections::Http2(pools) => pools.retire(),
+        }
+    }
+
     pub(super) fn figures(&self) -> EndpointFigures {
         let (protocol, (connections, idle, waiting)) = match &self.connections {
             Connections::Http1(pool) => (Protocol::Http1, pool.figures()),

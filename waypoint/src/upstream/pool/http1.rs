@@ -234,8 +234,13 @@ impl Http1Pool {
 
     /// Closes every idle connection and keeps none from now on.
     pub(in crate::upstream) fn close_idle(&self) {
+        self.state.lock().keeping = false;
+        self.retire();
+    }
+
+    /// Closes every idle connection. One that is in use is kept if it is answered on.
+    pub(in crate::upstream) fn retire(&self) {
         let mut state = self.state.lock();
-        state.keeping = false;
         let gone = std::mem::take(&mut state.idle);
         state.open -= gone.len();
         drop(state);

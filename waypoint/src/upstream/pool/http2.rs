@@ -166,6 +166,12 @@ impl Http2Pools {
         self.little.close_idle();
     }
 
+    /// No connection that there is gets a new stream; each is closed when its last stream ends.
+    pub(in crate::upstream) fn retire(&self) {
+        self.far.retire();
+        self.little.retire();
+    }
+
     /// Connections, those of them without a stream, and requests that wait.
     pub(in crate::upstream) fn figures(&self) -> (usize, usize, usize) {
         let [far, little] = [&self.far, &self.little].map(Http2Pool::figures);
@@ -295,6 +301,11 @@ impl Http2Pool {
         let mut state = self.state.lock();
         state.keeping = false;
         state.lines.retain(|line| 0 < line.streams);
+    }
+
+    fn retire(&self) {
+        let retired = std::mem::take(&mut self.state.lock().lines);
+        drop(retired); // Closing a connection wakes its task: never under the lock.
     }
 
     /// Connections, those of them without a stream, and requests that wait.

@@ -88,6 +88,47 @@ async fn beside_a_silent_one() -> (Bench, Cluster, SocketAddr) {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_was_ejected_is_connected_to_anew() {
+    let bench = Bench::new(limits(Duration::from_millis(200)));
+    let bad = serving(&bench, |number| number > 0).await;
+    let good = serving(&bench, |_| true).await;
+    let cluster = bench.http2(&[good.address, bad.address]);
+    let per_try = Some(Duration::from_millis(20));
+    let deadlines = Deadlines { per_try, ..Deadlines::default() };
+    within(async {
+        while ejected(&bench) != [bad.address] {
+            let _ = cluster.send(Permitted::callout(get("/")), deadlines).await;
+        }
+    })
+    .await;
+    until(|| ejected(&bench).is_empty()).await;
+    within(async {
+        loop {
+            let sent = cluster.send(Permitted::callout(get("/")), Deadlines::default()).await;
+            if sent.expect("its first connection is not used").1.address == bad.address {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+/// An origin of HTTP/2 whose connections answer as `answers` says of their number.
+async fn serving(bench: &Bench, answers: fn(usize) -> bool) -> Origin {
+    Origin::start(bench, move |peer, number| async move {
+        let mut connection = h2::server::handshake(peer.stream).await.expect("HTTP/2");
+        let mut unanswered = Vec::new();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            match answers(number) {
+                true => drop(respond.send_response(http::Response::new(()), true)),
+                false => unanswered.push((request, respond)),
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
 async fn refused_connections_eject_and_so_do_answers_that_do_not_come() {
     let bench = Bench::new(limits(LONG));
     let good = Origin::answering(&bench, HELLO).await;
