@@ -1,6 +1,7 @@
 //! A table into the kernel: the whole new one beside the old, then one write that says which holds.
 
-use std::io;
+use std::time::Duration;
+use std::{io, thread};
 
 use aya::maps::{MapError, MapInfo};
 
@@ -9,6 +10,12 @@ use super::plan::Plan;
 use super::{DRIFT_LINES, Done, OpenError, Redirect, TableError, sys, told};
 use crate::detach;
 use crate::table::Table;
+
+/// The first pause before counters are tried again that the kernel had no memory for; each is twice as
+/// long as the one before.
+const COUNTERS_PAUSE_MIN: Duration = Duration::from_millis(1);
+/// The last one: after it services are left without counters, and [`Applied::uncounted`] says so.
+const COUNTERS_PAUSE_MAX: Duration = Duration::from_millis(128);
 
 /// What [`Redirect::apply`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,15 +99,20 @@ impl Redirect {
 
     /// Takes away the old table once no program looks at it any more; tells how many services have
     /// no counters.
-    fn retire(&mut self, old: u8, plan: &Plan, uncounted: usize) -> io::Result<usize> {
+    fn retire(&mut self, old: u8, plan: &Plan, mut uncounted: usize) -> io::Result<usize> {
         self.barrier.wait()?;
         self.maps.clear(old).map_err(io::Error::other)?;
         self.maps.remove_counters(plan).map_err(io::Error::other)?;
-        if uncounted == 0 {
-            return Ok(0);
+        // There may be room now; and memory of each processor is made in the background.
+        let mut pause = COUNTERS_PAUSE_MIN;
+        while 0 < uncounted && pause <= COUNTERS_PAUSE_MAX {
+            uncounted = self.maps.add_counters(plan).map_err(io::Error::other)?;
+            if 0 < uncounted {
+                thread::sleep(pause);
+                pause *= 2;
+            }
         }
-        // There may be room now.
-        self.maps.add_counters(plan).map_err(io::Error::other)
+        Ok(uncounted)
     }
 
     /// What `open` left to do until a table is in force: its maps are new, and until now programs

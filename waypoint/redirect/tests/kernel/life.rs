@@ -278,6 +278,8 @@ fn drift_is_found_and_repaired() {
     assert_eq!(redirect.drift(&table).unwrap(), [""; 0]);
 
     remove_link(&place, "connect4");
+    // A link has no id any more some time before its program is gone from the cgroup.
+    wait_until_direct(&mut client, service);
     fs::remove_file(place.pin("maps/wp_totals")).unwrap();
     objects::empty_entries(&place);
     objects::swap_settings(&place);
@@ -289,7 +291,6 @@ fn drift_is_found_and_repaired() {
         "the settings are changed".to_owned(),
     ];
     assert_eq!(found, expected);
-    wait_until_direct(&mut client, service);
 
     let repaired = redirect.repair(&table).unwrap();
     assert_eq!(repaired.pins, 1);
