@@ -106,11 +106,9 @@ impl Redirect {
         // There may be room now; and memory of each processor is made in the background.
         let mut pause = COUNTERS_PAUSE_MIN;
         while 0 < uncounted && pause <= COUNTERS_PAUSE_MAX {
+            thread::sleep(pause);
+            pause *= 2;
             uncounted = self.maps.add_counters(plan).map_err(io::Error::other)?;
-            if 0 < uncounted {
-                thread::sleep(pause);
-                pause *= 2;
-            }
         }
         Ok(uncounted)
     }
