@@ -70,8 +70,7 @@ pub(super) async fn serve<J: Journey>(
     queued: Arc<Queued>,
     _active: Active,
 ) {
-    let Some(begun) = begin(request, &mut respond, &connection) else { return };
-    let Begun { request, asked } = begun;
+    let Some(Begun { request, asked }) = begin(request, &mut respond, &connection) else { return };
     let (method, interim) = (request.method().clone(), Interim::default());
     let call = Box::pin(connection.journey.call(request, &connection.info, &interim));
     let rest = match answered(call, &interim, &mut respond).await {
