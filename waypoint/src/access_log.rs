@@ -165,8 +165,7 @@ impl Record {
 
     /// Counts the request's body into this record as it is read.
     pub fn count(&self, request: &mut Request<Body>) {
-        let body = std::mem::take(request.body_mut());
-        *request.body_mut() = counted::counted(body, Arc::clone(&self.received));
+        Body::replace(request, |body| counted::counted(body, Arc::clone(&self.received)));
     }
 
     /// When the request's head was read.

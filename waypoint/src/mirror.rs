@@ -88,8 +88,10 @@ impl Mirrors {
         if copies.is_empty() {
             return;
         }
-        let (body, copies) = (std::mem::take(request.body_mut()), Copies(copies));
-        *request.body_mut() = body.observed(move |polled, ended| copies.see(polled, ended));
+        let copies = Copies(copies);
+        Body::replace(request, |body| {
+            body.observed(move |polled, ended| copies.see(polled, ended))
+        });
     }
 
     fn spawn(

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
+use http::Request;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, StreamBody};
 
@@ -99,6 +100,12 @@ impl Body {
     /// has ended with it; it is dropped with the body.
     pub fn observed(self, see: impl FnMut(&Polled, bool) + Send + Unpin + 'static) -> Self {
         Self::wrap(Observed { body: self, see })
+    }
+
+    /// Puts a body that is made of a request's own in its place.
+    pub fn replace(request: &mut Request<Self>, make: impl FnOnce(Self) -> Self) {
+        let body = std::mem::take(request.body_mut());
+        *request.body_mut() = make(body);
     }
 
     pub(super) fn http1(body: http1::RequestBody) -> Self {

@@ -60,9 +60,9 @@ impl Turn {
             return None;
         }
         let turn = Self(Arc::new(Mutex::new(Some(Instant::now()))));
-        let (body, bodys) = (std::mem::take(request.body_mut()), turn.clone());
-        *request.body_mut() = body.observed(move |polled, _| {
-            *bodys.0.lock() = polled.is_ready().then(Instant::now);
+        let bodys = turn.clone();
+        Body::replace(request, |body| {
+            body.observed(move |polled, _| *bodys.0.lock() = polled.is_ready().then(Instant::now))
         });
         Some(turn)
     }
