@@ -47,12 +47,22 @@ fn document(line_offset: u32, text: &str) -> Document {
                 }
             }
             Err(error) => {
-                let span = builder.span(*error.marker(), *error.marker());
+                let mut span = builder.span(*error.marker(), *error.marker());
+                keep_on_line(&mut span, text, line_offset);
                 return builder.broken(explain(error.info(), text, line_offset, span));
             }
         }
     }
     Document { root: builder.root, faults: builder.faults, complete: true }
+}
+
+/// Moves the place of an error back to the end of its line: the parser counts a character that it
+/// cannot take, and one that it has read ahead, in the names of directives.
+fn keep_on_line(span: &mut Span, text: &str, line_offset: u32) {
+    let line = text.lines().nth((span.line - line_offset).saturating_sub(1) as usize);
+    let behind = line.unwrap_or_default().chars().count() + 1;
+    span.column = span.column.min(u32::try_from(behind).unwrap_or(u32::MAX));
+    span.end_column = span.column;
 }
 
 /// Says what the parser means, where its own words would puzzle.
