@@ -6,6 +6,7 @@
 //! in [`hygiene`]. When the client resets the connection or the stream, the journey's future is
 //! dropped; a FIN after a complete request is a half-close and drops nothing.
 
+mod ahead;
 pub mod body;
 mod date;
 mod http1;
@@ -41,8 +42,10 @@ use tokio::{
     time,
 };
 
+pub(crate) use self::http2::{frames, turns::Turns};
 pub use self::{
-    body::{Body, BodyError},
+    ahead::{Ahead, Allowance, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, Window},
+    body::{Body, BodyError, Source},
     http1::client::{Remains, Wire, WireError},
     hygiene::{EncodedSlashes, Refusal, remove_connection_specific, unite_content_lengths},
     interim::{INTERIM_MAX, Interim},
@@ -54,7 +57,7 @@ use crate::identity::PeerCertificate;
 use crate::overload::Held;
 
 /// What HTTP/2 clients send first (RFC 9113, 3.4).
-const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What the first read of a connection asks for, in bytes.
 const FIRST_READ_BYTES: usize = 4 * 1024;
@@ -183,17 +186,6 @@ pub struct CodecLimits {
 pub enum Upgrade {
     /// Its `sec-websocket-*` fields are in the request; `connection` and `upgrade` are not.
     WebSocket,
-}
-
-/// How much of an answer an endpoint may send before its client takes any of it. As a request's
-/// extension; a request without it has [`Ahead::Far`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ahead {
-    /// What keeps a fast link full.
-    #[default]
-    Far,
-    /// What a client may hold many times over.
-    Little,
 }
 
 /// Both directions of an upgraded connection.

@@ -15,7 +15,7 @@ use http_body::{Frame, SizeHint};
 use waypoint_abi::LocalReply;
 
 use crate::access_log::Record;
-use crate::codec::body::{Body, BodyError};
+use crate::codec::body::{Body, BodyError, Source};
 use crate::error::{self, RequestError};
 use crate::filter_chain::{Chain, Interruption};
 
@@ -240,6 +240,14 @@ impl http_body::Body for RecordedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Source for RecordedBody {
+    fn hold(mut self: Pin<&mut Self>, context: &mut Context<'_>) {
+        let this = &mut *self;
+        let _unwinding = Unwinding(&mut this.record);
+        Pin::new(&mut this.body).hold(context);
     }
 }
 

@@ -62,12 +62,11 @@ pub enum Security {
 pub struct UpstreamLimits {
     /// HTTP/1 connections to one endpoint, busy and idle. When full: wait in the queue.
     pub http1_connections_max: usize,
-    /// HTTP/2 connections to one endpoint, as many again for answers that may come little ahead. When
-    /// full: wait in the queue.
+    /// HTTP/2 connections to one endpoint. When full: wait in the queue.
     pub http2_connections_max: usize,
     /// Streams on one HTTP/2 connection; the peer may allow fewer. When full: another connection.
     pub http2_streams_max: usize,
-    /// Requests that wait for a connection of one endpoint, of HTTP/2 for each kind of it. When full: shed.
+    /// Requests that wait for a connection of one endpoint. When full: shed.
     pub queue_max: usize,
     /// How long one of them waits at most. When over: shed.
     pub queue_wait: Duration,

@@ -58,7 +58,14 @@ pub enum BodyError {
 /// What one reading of a body gives.
 pub type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
-type Boxed = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>;
+/// Whoever has a body's frames.
+pub trait Source: http_body::Body<Data = Bytes, Error = BodyError> {
+    /// The reader has no room for a frame. What is here of it, or arrives while the reader waits, may
+    /// be put where it takes less memory; the task is woken for it.
+    fn hold(self: Pin<&mut Self>, _: &mut Context<'_>) {}
+}
+
+type Boxed = Pin<Box<dyn Source + Send>>;
 
 enum Kind {
     Empty,
@@ -90,9 +97,7 @@ impl Body {
     }
 
     /// Any other body; its size hint and its end are kept.
-    pub fn wrap(
-        body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static,
-    ) -> Self {
+    pub fn wrap(body: impl Source + Send + 'static) -> Self {
         Self(Kind::Boxed(Box::pin(body)))
     }
 
@@ -174,6 +179,19 @@ impl http_body::Body for Body {
     }
 }
 
+impl Source for Body {
+    fn hold(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        if let Kind::Boxed(body) = &mut self.0 {
+            body.as_mut().hold(cx);
+        }
+    }
+}
+
+impl<S> Source for StreamBody<S> where
+    StreamBody<S>: http_body::Body<Data = Bytes, Error = BodyError>
+{
+}
+
 /// See [`Body::observed`].
 struct Observed<F> {
     body: Body,
@@ -205,6 +223,8 @@ where
         self.body.size_hint()
     }
 }
+
+impl<F> Source for Observed<F> where F: FnMut(&Polled, bool) + Unpin {}
 
 // === impl Kind ===
 

@@ -11,11 +11,12 @@
 
 mod body;
 mod connection;
-mod frames;
+pub(crate) mod frames;
 mod head;
 mod queued;
 mod scanner;
 mod stream;
+pub(crate) mod turns;
 mod websocket;
 
 pub(super) use self::{body::RequestBody, connection::serve};

@@ -16,7 +16,7 @@ use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 
 use super::MIRROR_BODY_BYTES_MAX;
-use crate::codec::body::BodyError;
+use crate::codec::body::{BodyError, Source};
 
 /// What writer and reader share.
 pub(super) struct Copy(Mutex<State>);
@@ -118,6 +118,8 @@ impl Copied {
         Self { copy, left }
     }
 }
+
+impl Source for Copied {}
 
 impl http_body::Body for Copied {
     type Data = Bytes;

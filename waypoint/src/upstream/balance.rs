@@ -22,7 +22,7 @@ use waypoint_policies::BackendTls;
 use super::counters::{Counters, EjectedCollector};
 use super::health::millis;
 use super::names::{Named, Names, Target};
-use super::pool::{Http1Pool, Http2Pools};
+use super::pool::{Http1Pool, Http2Pool};
 use super::tls::{self, Identity};
 use super::{
     Cluster, Protocol, Security, TlsFailure, TlsSettingsError, UpstreamLimits, UpstreamTls,

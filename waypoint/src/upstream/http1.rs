@@ -19,7 +19,7 @@ use super::pool::Lease;
 use super::retry::{Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, head};
 use crate::codec::body::Body;
-use crate::codec::{Wire, WireError};
+use crate::codec::{Ahead, Wire, WireError};
 
 /// Sends one request and waits for its response head.
 pub(super) async fn attempt(
@@ -35,7 +35,7 @@ pub(super) async fn attempt(
     // Its head stays where it is: without a body, nothing of it is used up.
     let request = outgoing.as_mut().expect("a request is put back before it is tried again");
     let bodiless = request.body().is_end_stream();
-    lease.wire.send(request, plan.upgrade, plan.ahead);
+    lease.wire.send(request, plan.upgrade, plan.ahead.as_ref().is_none_or(Ahead::is_far));
     match answer(&mut lease.wire, plan).await {
         Ok(response) => receive(response, lease, outstanding, plan)
             .map_err(|error| Failure { error, again: Again::No }),

@@ -7,6 +7,7 @@
 mod body;
 mod upload;
 mod websocket;
+mod windows;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -26,17 +27,13 @@ use super::pool::StreamLease;
 use super::retry::{self, Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, head};
 use crate::codec::body::{Body, BodyError};
-use crate::codec::{Ahead, Channel, INTERIM_MAX, unite_content_lengths};
+use crate::codec::{Channel, INTERIM_MAX, Turns, WINDOW_BYTES_MAX, unite_content_lengths};
 use upload::Upload;
+use windows::{BELIEVED_WINDOW_BYTES, Windowed};
 
-/// What the endpoint may send ahead on one stream of [`Ahead::Far`]. A reader that takes nothing holds
-/// this much.
-const FAR_WINDOW_BYTES: u32 = 64 * 1024;
+pub(super) use windows::{StreamWindow, Windows};
 
-/// The same of [`Ahead::Little`].
-const LITTLE_WINDOW_BYTES: u32 = 8 * 1024;
-
-/// What it may send ahead on one connection: the streams of this many readers, so that a few slow ones
+/// What the endpoint may send ahead on one connection: the streams of this many readers, so that a few slow ones
 /// do not stop the others that share the connection.
 const WINDOWED_STREAMS: u32 = 100;
 
@@ -46,29 +43,28 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// The largest response head. Past it: the stream is reset.
 const HEAD_BYTES_MAX: u32 = 64 * 1024;
 
+/// What drives a connection.
+pub(super) type Driver = Connection<Windowed<Turns<Channel>>, Bytes>;
+
 /// Connects to the endpoint and begins HTTP/2 on it; the connection is yet to be driven.
 pub(super) async fn open(
     endpoint: &Endpoint,
-    ahead: Ahead,
-) -> Result<(SendRequest<Bytes>, Connection<Channel, Bytes>), ConnectError> {
-    let window = match ahead {
-        Ahead::Far => FAR_WINDOW_BYTES,
-        Ahead::Little => LITTLE_WINDOW_BYTES,
-    };
-    let stream = connect::connect(endpoint).await?;
+) -> Result<(SendRequest<Bytes>, Driver, Arc<Windows>), ConnectError> {
+    let (stream, windows) = Windowed::new(Turns::of_server(connect::connect(endpoint).await?));
     let handshake = Builder::new()
-        .initial_window_size(window)
-        .initial_connection_window_size(WINDOWED_STREAMS * window)
+        .initial_window_size(BELIEVED_WINDOW_BYTES)
+        .initial_connection_window_size(WINDOWED_STREAMS * WINDOW_BYTES_MAX as u32)
         .initial_max_send_streams(endpoint.shared.limits.http2_streams_max)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEAD_BYTES_MAX)
         .enable_push(false)
         .handshake(stream)
         .await;
-    handshake.map_err(|error| ConnectError::Failed {
+    let (sender, driver) = handshake.map_err(|error| ConnectError::Failed {
         address: endpoint.address,
         source: Arc::new(error.into_io().unwrap_or_else(|| io::ErrorKind::InvalidData.into())),
-    })
+    })?;
+    Ok((sender, driver, windows))
 }
 
 /// Sends one request and waits for its response head.
@@ -77,7 +73,7 @@ pub(super) async fn attempt(
     outgoing: &mut Outgoing,
     plan: &Plan,
 ) -> Result<Response<Body>, Failure> {
-    let mut lease = match StreamLease::take(outstanding.endpoint(), plan.ahead).await {
+    let mut lease = match StreamLease::take(outstanding.endpoint()).await {
         Ok(lease) => lease,
         Err(error) => return Err(Failure { error, again: Again::Unsent }),
     };
@@ -93,6 +89,7 @@ pub(super) async fn attempt(
             return Err(refused_here(error));
         }
     };
+    let window = lease.window(response.stream_id(), plan);
     let (head, body) = request.into_parts();
     let mut upload = (!end).then(|| Upload::new(stream, body));
     match exchange(response, &mut upload, plan).await {
@@ -102,7 +99,8 @@ pub(super) async fn attempt(
                 upload.forget();
             }
             let held = body::Held::new(lease, upload, outstanding);
-            receive(response, held, plan).map_err(|error| Failure { error, again: Again::No })
+            receive(response, window, held, plan)
+                .map_err(|error| Failure { error, again: Again::No })
         }
         Err(broken) => {
             let failure = broken.into_failure(end && plan.repeatable && lease.reused);
@@ -188,6 +186,7 @@ async fn exchange(
 /// Makes a response of what h2 gives: without hop-by-hop headers, its body our own.
 fn receive(
     response: Response<RecvStream>,
+    window: StreamWindow,
     held: body::Held,
     plan: &Plan,
 ) -> Result<Response<Body>, UpstreamError> {
@@ -195,7 +194,7 @@ fn receive(
     head::clean_response(&mut parts.headers);
     let length = unite_content_lengths(&mut parts.headers)
         .map_err(|refusal| UpstreamError::MalformedResponse { source: refusal.into() })?;
-    Ok(Response::from_parts(parts, body::receive(stream, length, held, &plan.deadlines)))
+    Ok(Response::from_parts(parts, body::receive(stream, window, length, held, &plan.deadlines)))
 }
 
 /// Which failure an h2 error before the response head is.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 pub(super) use http1::{Http1Pool, Lease, Slot};
-pub(super) use http2::{Http2Pools, StreamLease};
+pub(super) use http2::{Http2Pool, StreamLease};
 
 /// Requests that wait, first come first served. Whoever stopped waiting is skipped.
 struct Queue<T> {

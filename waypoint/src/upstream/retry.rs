@@ -34,7 +34,7 @@ pub(super) struct Plan {
     /// Only a new connection will do: others of the same age have just shown to be dead.
     pub(super) fresh: bool,
     /// How much the endpoint may send before the client takes any of it.
-    pub(super) ahead: Ahead,
+    pub(super) ahead: Option<Ahead>,
     /// Where heads of 1xx go; without it they are dropped.
     pub(super) interim: Option<Interim>,
 }
@@ -81,7 +81,7 @@ pub(super) async fn send(
 ) -> Result<(Response<Body>, UpstreamPeer), UpstreamError> {
     let upgrade = head::prepare(&mut request, cluster.protocol, cluster.is_secure())?;
     let repeatable = is_safe(request.method()) && request.body().is_end_stream();
-    let ahead = request.extensions().get().copied().unwrap_or_default();
+    let ahead = request.extensions_mut().remove();
     // Nothing reads them from here on.
     *request.extensions_mut() = Extensions::new();
     let mut plan = Plan { deadlines, upgrade, repeatable, fresh: false, ahead, interim };

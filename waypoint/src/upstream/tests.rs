@@ -155,6 +155,8 @@ async fn read(mut body: Body) -> (Vec<u8>, Result<(), BodyError>) {
 /// A request body that the test feeds by hand.
 fn fed() -> (mpsc::Sender<Result<Frame<Bytes>, BodyError>>, Body) {
     struct Fed(mpsc::Receiver<Result<Frame<Bytes>, BodyError>>);
+    impl crate::codec::Source for Fed {}
+
     impl http_body::Body for Fed {
         type Data = Bytes;
         type Error = BodyError;

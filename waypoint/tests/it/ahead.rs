@@ -21,9 +21,9 @@ use crate::streams::{Client, request_with};
 
 /// Streams that a client may open at a time.
 const STREAMS: usize = 100;
-/// What the architecture page says: the windows of a connection's first streams, and of the others.
-const FAR: (usize, usize) = (4, 64 * 1024);
-const LITTLE_BYTES: usize = 8 * 1024;
+/// What the architecture page says: the window of every stream, and what they have together besides.
+const LEAST_BYTES: usize = 1024;
+const ALLOWANCE_BYTES: usize = 144 * 1024;
 /// More than any window.
 const BODY_BYTES: usize = 100 * 1024;
 
@@ -95,7 +95,7 @@ impl Eager {
 }
 
 #[tokio::test]
-async fn endpoints_send_little_ahead_on_all_but_a_few_streams_of_a_client_that_reads_nothing() {
+async fn endpoints_send_little_ahead_on_all_streams_together_of_a_client_that_reads_nothing() {
     let origin = Eager::start().await;
     let waypoint = Waypoint::start(
         &(gateway_to("origin") + &service("origin", "kubernetes.io/h2c", origin.address)),
@@ -117,8 +117,9 @@ async fn endpoints_send_little_ahead_on_all_but_a_few_streams_of_a_client_that_r
     assert!(heads.iter().all(|head| head.as_ref().is_ok_and(|head| head.status() == 200)));
     origin.held_up(STREAMS).await;
 
-    let most = FAR.0 * FAR.1 + (STREAMS - FAR.0) * LITTLE_BYTES;
-    assert_eq!(origin.sent.load(Ordering::SeqCst), most);
+    let sent = origin.sent.load(Ordering::SeqCst);
+    let least = STREAMS * LEAST_BYTES;
+    assert!((least + ALLOWANCE_BYTES / 2..=least + ALLOWANCE_BYTES).contains(&sent), "{sent}");
 }
 
 /// What a path is answered with: more than any window, and another one for each path.

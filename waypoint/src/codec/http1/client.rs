@@ -28,7 +28,7 @@ use super::{
     reader::{BODY_READ_BYTES, HEAD_READ_BYTES, poll_fill},
 };
 use crate::codec::{
-    Ahead, Body, BodyError, Channel, INTERIM_MAX,
+    Body, BodyError, Channel, INTERIM_MAX,
     hygiene::{self, FIELDS_CEILING, HeadLimits, HeadScan},
 };
 
@@ -36,8 +36,8 @@ use crate::codec::{
 const HEAD_LIMITS: HeadLimits =
     HeadLimits { bytes: 64 * 1024, first_line_bytes: 8 * 1024, fields: FIELDS_CEILING };
 
-/// What one read asks for while the head of an answer is awaited that may come [`Ahead::Little`], in
-/// bytes. What follows the head in it waits for the client.
+/// What one read asks for while the head of an answer is awaited that may not come far
+/// [ahead](super::super::Ahead::is_far), in bytes. What follows the head in it waits for the client.
 const LITTLE_READ_BYTES: usize = 1024;
 
 /// What a failure said, for the log's error chain.
@@ -111,13 +111,10 @@ impl Wire {
     /// ([`Self::is_reusable`]).
     ///
     /// The request has an authority or a `host`; hop-by-hop fields in it are not sent, but for
-    /// `te: trailers`. With `upgrade` a WebSocket is asked for. `ahead` says how much is read with the
-    /// answer's head.
-    pub fn send(&mut self, request: &mut Request<Body>, upgrade: bool, ahead: Ahead) {
-        self.head_read_bytes = match ahead {
-            Ahead::Far => HEAD_READ_BYTES,
-            Ahead::Little => LITTLE_READ_BYTES,
-        };
+    /// `te: trailers`. With `upgrade` a WebSocket is asked for. With `far` much is read with the answer's
+    /// head.
+    pub fn send(&mut self, request: &mut Request<Body>, upgrade: bool, far: bool) {
+        self.head_read_bytes = if far { HEAD_READ_BYTES } else { LITTLE_READ_BYTES };
         let headless = request.method() == http::Method::HEAD;
         let scan = HeadScan::default();
         self.incoming = Incoming::Head(Awaited { scan, headless, interim: 0 });

@@ -24,9 +24,10 @@ use super::{
     queued::Queued,
     scanner::{Breach, Scanned},
     stream,
+    turns::{Turn, Turns},
 };
 use crate::{
-    codec::{Ahead, CodecLimits, Connection, Io, Journey, Refusal},
+    codec::{Ahead, Allowance, CodecLimits, Connection, Io, Journey, Refusal},
     drain::unless,
 };
 
@@ -35,11 +36,6 @@ const FAREWELL_WAIT: Duration = Duration::from_millis(500);
 
 /// Streams that h2 may reset for the client's mistakes before the connection is closed.
 const OWN_RESETS_MAX: usize = 100;
-
-/// Streams of one connection whose endpoints may send their answers far ahead of the client. Those
-/// that begin beside so many get [`Ahead::Little`]: a client that opens all its streams and reads
-/// nothing holds a window of each.
-const FAR_STREAMS: usize = 4;
 
 /// What one stream may keep waiting, as a part of the whole connection's bound.
 const SEND_SHARE: usize = 4;
@@ -51,15 +47,18 @@ pub(in crate::codec) async fn serve<J: Journey>(io: Io, early: Bytes, connection
     let client = connection.info.client.clone();
     let (io, breach) = Scanned::new(io, early, limits.head_timeout, Arc::clone(&queued), client);
     let builder = builder(&limits);
+    let (io, turn) = Turns::of_client(io);
     let handshake = time::timeout(limits.head_timeout, builder.handshake(io));
     let Some(Ok(Ok(h2))) = unless(connection.closing.cut(), handshake).await else {
         return;
     };
     let http2 = Http2 {
         h2,
+        turn,
         breach,
         queued,
         activity: Arc::new(Activity::new()),
+        allowance: Arc::default(),
         phase: Phase::Open,
         timer: Box::pin(time::sleep(limits.idle_timeout)),
         connection: Arc::new(connection),
@@ -84,10 +83,12 @@ fn builder(limits: &CodecLimits) -> server::Builder {
 
 /// One connection of HTTP/2.
 struct Http2<J> {
-    h2: server::Connection<Scanned<Io>, Bytes>,
+    h2: server::Connection<Turns<Scanned<Io>>, Bytes>,
+    turn: Turn,
     breach: Breach,
     queued: Arc<Queued>,
     activity: Arc<Activity>,
+    allowance: Arc<Allowance>,
     phase: Phase,
     /// While open and draining: when to look whether it is idle. Then: when to give up.
     timer: Pin<Box<Sleep>>,
@@ -166,6 +167,7 @@ impl<J: Journey> Http2<J> {
                 Some(Err(_)) | None => return Poll::Ready(Event::Ended),
             }
         }
+        self.turn.next(cx);
         if self.phase != Phase::Ending {
             if let Some(refusal) = self.breach.take() {
                 return Poll::Ready(Event::Breach(refusal));
@@ -190,9 +192,7 @@ impl<J: Journey> Http2<J> {
         if let Some(client) = &connection.info.client {
             client.stream_begins();
         }
-        if active.number > FAR_STREAMS {
-            request.extensions_mut().insert(Ahead::Little);
-        }
+        request.extensions_mut().insert(Ahead::new(&self.allowance, active.number));
         let queued = Arc::clone(&self.queued);
         let stream = stream::serve(Box::new(request), respond, connection, queued, active);
         self.connection.tasks.spawn(stream);

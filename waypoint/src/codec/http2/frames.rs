@@ -5,22 +5,23 @@ use crate::codec::HTTP2_PREFACE;
 #[cfg(test)]
 mod tests;
 
-const HEADER_BYTES: usize = 9;
+/// Of every frame, in bytes.
+pub(crate) const HEADER_BYTES: usize = 9;
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const PRIORITY: u8 = 2;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-pub(super) const PING: u8 = 6;
-pub(super) const WINDOW_UPDATE: u8 = 8;
-pub(super) const CONTINUATION: u8 = 9;
-pub(super) const ACK: u8 = 0x1;
-pub(super) const END_HEADERS: u8 = 0x4;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const ACK: u8 = 0x1;
+pub(crate) const END_HEADERS: u8 = 0x4;
 
 /// Where in the stream of bytes the next one stands.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     preface_left: usize,
     header: [u8; HEADER_BYTES],
     /// How much of `header` has been read.
@@ -30,28 +31,31 @@ pub(super) struct Frames {
 
 /// A frame, without its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
 }
 
 /// What was found of a frame: every frame begins and ends, and its payload comes in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part<'a> {
+pub(crate) enum Part<'a> {
     Begin,
     Payload(&'a [u8]),
-    End,
+    /// So many of the bytes follow.
+    End {
+        left: usize,
+    },
 }
 
 impl Frames {
     /// Of what a client sends: behind the preface.
-    pub(super) fn of_client() -> Self {
+    pub(crate) fn of_client() -> Self {
         Self { preface_left: HTTP2_PREFACE.len(), ..Self::of_server() }
     }
 
     /// Of what a server sends.
-    pub(super) fn of_server() -> Self {
+    pub(crate) fn of_server() -> Self {
         Self { preface_left: 0, header: [0; HEADER_BYTES], filled: 0, payload_left: 0 }
     }
 
@@ -59,12 +63,13 @@ impl Frames {
     ///
     /// # Errors
     ///
-    /// The first that `found` gives; the rest of the bytes is then not looked at.
+    /// The first that `found` gives; the rest of the bytes is then not looked at. After one that it
+    /// gives at a frame's end, the rest may be scanned by another call.
     ///
     /// # Source
     ///
     /// RFC 9113, section 4.1: 24 bits of length, 8 of kind, 8 of flags, 1 reserved, 31 of stream.
-    pub(super) fn scan<E>(
+    pub(crate) fn scan<E>(
         &mut self,
         bytes: &[u8],
         mut found: impl FnMut(Frame, Part<'_>) -> Result<(), E>,
@@ -90,10 +95,25 @@ impl Frames {
             // Also right after its header: a frame may have no payload.
             if self.payload_left == 0 {
                 self.filled = 0;
-                found(self.frame(), Part::End)?;
+                found(self.frame(), Part::End { left: bytes.len() })?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the next byte begins a frame.
+    pub(crate) fn at_boundary(&self) -> bool {
+        self.preface_left == 0 && self.filled == 0
+    }
+
+    /// What is left of the preface, the frame's payload, or the frame's header, in bytes; whether it
+    /// is the header.
+    pub(crate) fn left(&self) -> (usize, bool) {
+        match self.filled {
+            0 => (self.preface_left, false),
+            HEADER_BYTES => (self.payload_left, false),
+            filled => (HEADER_BYTES - filled, true),
+        }
     }
 
     fn frame(&self) -> Frame {

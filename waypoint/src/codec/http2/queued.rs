@@ -93,7 +93,7 @@ impl Queued {
         let Ok(()) = frames.scan(bytes, |frame, part| {
             match (frame.kind, part) {
                 (DATA, Part::Payload(payload)) => self.gone(frame.stream, Some(payload.len())),
-                (RST_STREAM, Part::End) => self.forget(frame.stream),
+                (RST_STREAM, Part::End { .. }) => self.forget(frame.stream),
                 _ => {}
             }
             Ok::<_, Infallible>(())

@@ -100,7 +100,7 @@ impl Scanner {
                 seen.zero &= payload.iter().all(|byte| *byte == 0);
                 Ok(())
             }
-            Part::End => seen.ended(frame, now),
+            Part::End { .. } => seen.ended(frame, now),
         })
     }
 

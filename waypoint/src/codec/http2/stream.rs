@@ -21,7 +21,7 @@ use super::{
     websocket,
 };
 use crate::codec::{
-    Body, Connection, Interim, Journey, Refusal, Tunnel,
+    Body, Connection, Interim, Journey, Refusal, Source as _, Tunnel,
     date::date,
     hygiene,
     idle::Stall,
@@ -140,8 +140,14 @@ fn answer_with<'a, J: Journey>(
     if response.status().is_informational() {
         return Some(Box::pin(switch(response, asked, respond, connection, queued)));
     }
-    let (stream, sending, body) = send_head(response, method, respond)?;
-    Some(Box::pin(Answer::new(stream, sending, connection, queued).run(body)))
+    let (stream, sending, mut body) = send_head(response, method, respond)?;
+    let mut answer = Answer::new(stream, sending, connection, queued);
+    // Not a function of it: its future would hold both twice.
+    Some(Box::pin(async move {
+        let ended = answer.send(&mut body).await;
+        drop(body);
+        answer.end(ended);
+    }))
 }
 
 /// What is left of an answer whose head has been sent.
@@ -278,13 +284,6 @@ impl<'a, J: Journey> Answer<'a, J> {
         Self { stream, id, remainder, stall, connection, queued, ahead: 0 }
     }
 
-    /// Sends the body to its end or until it is cut.
-    async fn run(mut self, mut body: Body) {
-        let ended = self.send(&mut body).await;
-        drop(body);
-        self.end(ended);
-    }
-
     /// Tells the client of a failure, and gives back what the stream has queued.
     fn end(mut self, ended: Result<(), CutShort>) {
         let Err(cut) = ended else { return };
@@ -300,31 +299,45 @@ impl<'a, J: Journey> Answer<'a, J> {
     }
 
     async fn send(&mut self, body: &mut Body) -> Result<(), CutShort> {
-        while let Some(frame) = self.next_frame(body).await? {
-            match frame.into_data() {
-                Ok(data) => {
-                    self.remainder.take(data.len())?;
-                    let ends = body.is_end_stream();
-                    if ends {
-                        self.remainder.end()?;
-                    }
-                    self.send_data(data, ends).await?;
-                    if ends {
-                        return Ok(());
-                    }
-                }
-                Err(frame) => {
-                    self.give_ahead();
-                    self.remainder.end()?;
-                    let mut trailers = frame.into_trailers().unwrap_or_default();
-                    hygiene::remove_forbidden_trailers(&mut trailers);
-                    return Ok(self.stream.send_trailers(trailers)?);
-                }
+        loop {
+            let frame = self.next_frame(body).await?;
+            let Some((data, ends)) = self.begin(frame, body)? else { return Ok(()) };
+            self.send_data(data, ends, Some(body)).await?;
+            if ends {
+                return Ok(());
             }
         }
-        self.give_ahead();
-        self.remainder.end()?;
-        Ok(self.stream.send_data(Bytes::new(), true)?)
+    }
+
+    /// Ends the answer if the body has ended; otherwise gives its data, and whether they are its last.
+    fn begin(
+        &mut self,
+        frame: Option<Frame<Bytes>>,
+        body: &Body,
+    ) -> Result<Option<(Bytes, bool)>, CutShort> {
+        match frame.map(Frame::into_data) {
+            Some(Ok(data)) => {
+                self.remainder.take(data.len())?;
+                let ends = body.is_end_stream();
+                if ends {
+                    self.remainder.end()?;
+                }
+                return Ok(Some((data, ends)));
+            }
+            Some(Err(frame)) => {
+                self.give_ahead();
+                self.remainder.end()?;
+                let mut trailers = frame.into_trailers().unwrap_or_default();
+                hygiene::remove_forbidden_trailers(&mut trailers);
+                self.stream.send_trailers(trailers)?;
+            }
+            None => {
+                self.give_ahead();
+                self.remainder.end()?;
+                self.stream.send_data(Bytes::new(), true)?;
+            }
+        }
+        Ok(None)
     }
 
     /// The next frame of the body, unless the client resets the stream first. What the client does
@@ -335,10 +348,9 @@ impl<'a, J: Journey> Answer<'a, J> {
     async fn next_frame(&mut self, body: &mut Body) -> Result<Option<Frame<Bytes>>, CutShort> {
         if 0 < body.size_hint().lower() {
             self.stream.reserve_capacity(1);
-            self.capacity().await?;
+            self.capacity(&mut Some(&mut *body)).await?;
         }
         let limit = self.connection.limits.write_stall;
-        let mut body = pin!(body);
         let Self { stream, stall, queued, id, ahead, .. } = self;
         loop {
             let mut freed = pin!(queued.freed());
@@ -348,11 +360,14 @@ impl<'a, J: Journey> Answer<'a, J> {
                 let Some(room) = queued.take_whole(*id, AHEAD_BYTES) else {
                     return match freed.as_mut().poll(cx) {
                         Poll::Ready(()) => Poll::Ready(Ok(None)),
-                        Poll::Pending => poll_cut(stream, stall, cx, limit).map(Err),
+                        Poll::Pending => {
+                            hold(&mut Some(&mut *body), cx)?;
+                            poll_cut(stream, stall, cx, limit).map(Err)
+                        }
                     };
                 };
                 stall.progress();
-                match poll_isolated(|| body.as_mut().poll_frame(cx)) {
+                match poll_isolated(|| Pin::new(&mut *body).poll_frame(cx)) {
                     Poll::Ready(frame) => {
                         *ahead = room;
                         Poll::Ready(frame.map(Some).map_err(|Panicked| CutShort::Panicked))
@@ -375,18 +390,27 @@ impl<'a, J: Journey> Answer<'a, J> {
     }
 
     /// Sends as the client's window, and the bounds on what the stream and the connection may queue,
-    /// allow.
-    pub(super) async fn send_data(&mut self, mut data: Bytes, ends: bool) -> Result<(), CutShort> {
+    /// allow. While it waits, `rest`, where the data are from, holds what arrives.
+    pub(super) async fn send_data(
+        &mut self,
+        mut data: Bytes,
+        ends: bool,
+        mut rest: Option<&mut Body>,
+    ) -> Result<(), CutShort> {
         if data.is_empty() {
             self.give_ahead();
             return if ends { Ok(self.stream.send_data(data, true)?) } else { Ok(()) };
         }
+        let mut copied = false;
         while !data.is_empty() {
             self.stream.reserve_capacity(data.len().min(PIECE_BYTES_MAX));
             if self.stream.capacity() == 0 {
                 self.give_ahead(); // A stream whose client reads nothing of it is in nobody's way.
+                if !std::mem::replace(&mut copied, true) {
+                    data = Bytes::copy_from_slice(&data); // Nor is the buffer that it is a part of.
+                }
             }
-            let wanted = self.capacity().await?.min(data.len());
+            let wanted = self.capacity(&mut rest).await?.min(data.len());
             let room = match self.ahead.min(wanted) {
                 0 => self.room(wanted).await?,
                 ahead => ahead,
@@ -400,7 +424,7 @@ impl<'a, J: Journey> Answer<'a, J> {
     }
 
     /// How much may be sent, once that is anything.
-    async fn capacity(&mut self) -> Result<usize, CutShort> {
+    async fn capacity(&mut self, rest: &mut Option<&mut Body>) -> Result<usize, CutShort> {
         let limit = self.connection.limits.write_stall;
         let Self { stream, stall, .. } = self;
         poll_fn(|cx| {
@@ -416,6 +440,7 @@ impl<'a, J: Journey> Answer<'a, J> {
                     Poll::Pending => break,
                 }
             }
+            hold(rest, cx)?;
             ready!(stall.poll_expired(cx, limit));
             Poll::Ready(Err(CutShort::Reset(Reason::CANCEL)))
         })
@@ -441,6 +466,19 @@ impl<'a, J: Journey> Answer<'a, J> {
             })
             .await?;
         }
+    }
+}
+
+/// Has a body that cannot be read now hold what it has.
+fn hold(rest: &mut Option<&mut Body>, cx: &mut Context<'_>) -> Result<(), CutShort> {
+    let Some(body) = rest else { return Ok(()) };
+    let held = poll_isolated(|| {
+        Pin::new(&mut **body).hold(cx);
+        Poll::Ready(())
+    });
+    match held {
+        Poll::Ready(Err(Panicked)) => Err(CutShort::Panicked),
+        _ => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::choice::Warming;
 use super::registry::Key;
-use super::{Http1Pool, Http2Pools, Protocol, Shared, TlsFailure, UpstreamTls};
+use super::{Http1Pool, Http2Pool, Protocol, Shared, TlsFailure, UpstreamTls};
 use crate::upstream::health::{Health, millis};
 
 /// How long an endpoint that could not be connected to is only a second choice.
@@ -33,7 +33,7 @@ pub(in crate::upstream) struct Endpoint {
 
 pub(in crate::upstream) enum Connections {
     Http1(Http1Pool),
-    Http2(Http2Pools),
+    Http2(Http2Pool),
 }
 
 /// One endpoint's figures, for the admin server.
@@ -70,7 +70,7 @@ impl Endpoint {
     ) -> Arc<Self> {
         let connections = match key.protocol {
             Protocol::Http1 => Connections::Http1(Http1Pool::new(&shared.limits)),
-            Protocol::Http2 => Connections::Http2(Http2Pools::new(&shared.limits)),
+            Protocol::Http2 => Connections::Http2(Http2Pool::new(&shared.limits)),
         };
         Arc::new(Self {
             address: key.address,

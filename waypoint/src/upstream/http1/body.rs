@@ -13,7 +13,7 @@ use super::super::deadline::Patience;
 use super::super::pool::Lease;
 use super::upload;
 use crate::codec::WireError;
-use crate::codec::body::{Body, BodyError};
+use crate::codec::body::{Body, BodyError, Source};
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
@@ -78,6 +78,8 @@ impl Http1Body {
         }
     }
 }
+
+impl Source for Http1Body {}
 
 impl http_body::Body for Http1Body {
     type Data = Bytes;

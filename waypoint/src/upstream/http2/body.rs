@@ -1,5 +1,6 @@
 //! The body of an HTTP/2 response.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,14 +15,23 @@ use super::super::Deadlines;
 use super::super::balance::Outstanding;
 use super::super::deadline::Patience;
 use super::super::pool::StreamLease;
+use super::StreamWindow;
 use super::upload::Upload;
-use crate::codec::body::{Body, BodyError};
+use crate::codec::body::{Body, BodyError, Source};
+
+/// The longest piece of what is kept, in bytes: allocators waste little on as much.
+const KEPT_BYTES_MAX: usize = 8 * 1024;
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 /// A response body whose end has not been read yet. Dropping it resets the stream.
 struct Http2Body {
     stream: RecvStream,
+    window: StreamWindow,
+    /// Handed on and not yet given back to the window, in bytes: it is when more is asked for.
+    handed_on: usize,
+    /// Taken out of `h2` while the reader waited: there, a frame keeps the whole of a buffer.
+    kept: VecDeque<Bytes>,
     at: At,
     /// What `content-length` leaves to come, if it was given.
     left: Option<u64>,
@@ -33,6 +43,7 @@ struct Http2Body {
 enum At {
     Data,
     Trailers,
+    Failed(BodyError),
 }
 
 /// What the exchange holds until its body has ended.
@@ -46,6 +57,7 @@ pub(super) struct Held {
 /// Makes the body of a response whose head has just arrived.
 pub(super) fn receive(
     stream: RecvStream,
+    window: StreamWindow,
     length: Option<u64>,
     held: Held,
     deadlines: &Deadlines,
@@ -54,7 +66,8 @@ pub(super) fn receive(
         return Body::empty();
     }
     let patience = Patience::new(deadlines);
-    Body::wrap(Http2Body { stream, at: At::Data, left: length, patience, held: Some(held) })
+    let (handed_on, kept, at, left, held) = (0, VecDeque::new(), At::Data, length, Some(held));
+    Body::wrap(Http2Body { stream, window, handed_on, kept, at, left, patience, held })
 }
 
 // === impl Held ===
@@ -91,22 +104,46 @@ async fn go_on(mut upload: Upload, mut dropped: oneshot::Receiver<()>) {
 
 impl Http2Body {
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Polled {
-        if self.at == At::Data {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    // It is handed on at once; the reader's pace is the pace of these polls.
-                    let released = self.stream.flow_control().release_capacity(data.len());
-                    debug_assert!(released.is_ok(), "no more is released than was received");
-                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(body_error(&error)))),
-                None => self.at = At::Trailers,
-            }
+        self.window.take(std::mem::take(&mut self.handed_on));
+        if let Some(data) = self.kept.pop_front() {
+            return Poll::Ready(Some(Ok(self.hand_on(data))));
+        }
+        match ready!(self.poll_data(cx)) {
+            Some(Ok(data)) => return Poll::Ready(Some(Ok(self.hand_on(data)))),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            None => {}
         }
         let trailers = ready!(self.stream.poll_trailers(cx));
         let trailers = trailers.map_err(|error| body_error(&error)).transpose();
         Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)))
+    }
+
+    fn hand_on(&mut self, data: Bytes) -> Frame<Bytes> {
+        self.handed_on = data.len();
+        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+        Frame::data(data)
+    }
+
+    /// What `h2` has of the data; `None` behind its end.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self.at {
+            At::Data => {}
+            At::Trailers => return Poll::Ready(None),
+            At::Failed(error) => return Poll::Ready(Some(Err(error))),
+        }
+        let kept: usize = self.kept.iter().map(Bytes::len).sum();
+        match ready!(self.stream.poll_data(cx)) {
+            Some(Ok(data)) if self.window.allows(kept + data.len()) => {
+                // What `h2` is told of holds nothing back: the window of the stream does.
+                let released = self.stream.flow_control().release_capacity(data.len());
+                debug_assert!(released.is_ok(), "no more is released than was received");
+                return Poll::Ready(Some(Ok(data)));
+            }
+            Some(Ok(_)) => self.at = At::Failed(BodyError::UpstreamMalformed),
+            Some(Err(error)) => self.at = At::Failed(body_error(&error)),
+            None => self.at = At::Trailers,
+        }
+        self.poll_data(cx)
     }
 
     fn fail(&mut self, error: BodyError) -> Polled {
@@ -129,7 +166,7 @@ impl http_body::Body for Http2Body {
                 if let Err(late) = this.patience.on_frame() {
                     return this.fail(late);
                 }
-                if frame.is_trailers() || this.stream.is_end_stream() {
+                if frame.is_trailers() || this.kept.is_empty() && this.stream.is_end_stream() {
                     this.held = None; // A reader that knows the length does not ask for the end.
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -152,6 +189,16 @@ impl http_body::Body for Http2Body {
 
     fn size_hint(&self) -> SizeHint {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Source for Http2Body {
+    fn hold(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        while self.held.is_some()
+            && let Poll::Ready(Some(Ok(data))) = self.poll_data(cx)
+        {
+            self.kept.extend(data.chunks(KEPT_BYTES_MAX).map(Bytes::copy_from_slice));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use h2::{Reason, SendStream};
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::codec::body::{Body, BodyError};
+use crate::codec::body::{Body, BodyError, Source};
 
 /// What is kept of one body until its answer begins, in bytes. When full: nothing is kept, and the
 /// request is not sent again.
@@ -150,6 +150,8 @@ impl Upload {
 }
 
 // === impl Anew ===
+
+impl Source for Anew {}
 
 impl http_body::Body for Anew {
     type Data = Bytes;

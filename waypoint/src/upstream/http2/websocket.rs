@@ -18,7 +18,7 @@ use h2::{RecvStream, SendStream, ext::Protocol};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{body, exchange, head, receive, refused_here};
+use super::{StreamWindow, body, exchange, head, receive, refused_here};
 use crate::codec::{
     Body, Tunnel,
     websocket::{self, TUNNEL_BUFFER_BYTES},
@@ -53,20 +53,22 @@ pub(super) async fn attempt(
     }
     let sent = lease.sender.send_request(request, false);
     let (response, mut up) = sent.map_err(refused_here)?;
+    let window = lease.window(response.stream_id(), plan);
     let answer = exchange(response, &mut None, plan).await;
     let response = answer.map_err(|broken| broken.into_failure(plan.repeatable && lease.reused))?;
     if response.status().is_success() {
-        return Ok(switched(response, up, lease, outstanding, &key));
+        return Ok(switched(response, up, window, lease, outstanding, &key));
     }
     // An answer like any other; if this fails, the stream is over and its body says so.
     let _ = up.send_data(Bytes::new(), true);
-    receive(response, body::Held::new(lease, None, outstanding), plan).map_err(refused)
+    receive(response, window, body::Held::new(lease, None, outstanding), plan).map_err(refused)
 }
 
 /// Makes a 101 of the head that accepts.
 fn switched(
     response: Response<RecvStream>,
     up: SendStream<Bytes>,
+    window: StreamWindow,
     lease: StreamLease,
     outstanding: Outstanding,
     key: &HeaderValue,
@@ -78,8 +80,15 @@ fn switched(
     let accept = HeaderValue::try_from(websocket::accept_of(key)).expect("base64 is a value");
     parts.headers.insert(websocket::ACCEPT, accept);
     let waiting = Bytes::new();
-    let tunnel =
-        StreamTunnel { up, down, waiting, ended: false, _lease: lease, _outstanding: outstanding };
+    let tunnel = StreamTunnel {
+        up,
+        down,
+        window,
+        waiting,
+        ended: false,
+        _lease: lease,
+        _outstanding: outstanding,
+    };
     parts.extensions.insert(Tunnel::new(tunnel));
     Response::from_parts(parts, Body::empty())
 }
@@ -89,6 +98,7 @@ fn switched(
 struct StreamTunnel {
     up: SendStream<Bytes>,
     down: RecvStream,
+    window: StreamWindow,
     /// Received and not read yet. The endpoint may send more once it is read.
     waiting: Bytes,
     /// Whether our direction has ended.
@@ -107,6 +117,9 @@ impl AsyncRead for StreamTunnel {
     ) -> Poll<io::Result<()>> {
         while self.waiting.is_empty() {
             match ready!(self.down.poll_data(cx)) {
+                Some(Ok(data)) if !self.window.allows(data.len()) => {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
                 Some(data) => self.waiting = data.map_err(into_io)?,
                 None => return Poll::Ready(Ok(())),
             }
@@ -115,6 +128,7 @@ impl AsyncRead for StreamTunnel {
         buffer.put_slice(&self.waiting[..count]);
         self.waiting.advance(count);
         self.down.flow_control().release_capacity(count).map_err(into_io)?;
+        self.window.take(count);
         Poll::Ready(Ok(()))
     }
 }

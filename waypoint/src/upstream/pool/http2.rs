@@ -3,9 +3,6 @@
 //! A stream in use is a [`StreamLease`]. Connections are made and driven by tasks of their own, so
 //! a request that is dropped takes no connection away from others. A connection that the endpoint
 //! is closing (GOAWAY) gets no new stream; its streams end where they are.
-//!
-//! The window of a stream is its connection's, so that an endpoint has connections of two kinds: most
-//! requests use those on which it may send far ahead ([`Ahead::Far`]).
 
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
@@ -13,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{Connection, SendRequest};
+use h2::client::SendRequest;
 use h2::{Ping, PingPong};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -21,24 +18,17 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::Queue;
-use crate::codec::{Ahead, Channel};
 use crate::upstream::balance::{Connections, Endpoint};
 use crate::upstream::connect::ConnectError;
-use crate::upstream::{UpstreamError, UpstreamLimits, http2};
+use crate::upstream::http2::{self, Driver, StreamWindow, Windows};
+use crate::upstream::retry::Plan;
+use crate::upstream::{UpstreamError, UpstreamLimits};
 
 pub(in crate::upstream) struct Http2Pool {
     state: Mutex<State>,
-    /// How much the endpoint may send ahead on a stream of these connections.
-    ahead: Ahead,
     connections_max: usize,
     streams_max: usize,
     idle_timeout: Duration,
-}
-
-/// Both kinds of an endpoint's connections. Each has the bounds of a pool.
-pub(in crate::upstream) struct Http2Pools {
-    far: Http2Pool,
-    little: Http2Pool,
 }
 
 struct State {
@@ -58,6 +48,7 @@ struct Line {
     id: u64,
     sender: SendRequest<Bytes>,
     settings: Arc<Settings>,
+    windows: Arc<Windows>,
     streams: usize,
     /// Whether a stream has ended on it.
     used: bool,
@@ -70,8 +61,8 @@ pub(in crate::upstream) struct StreamLease {
     /// Whether an earlier request has ended on the connection.
     pub(in crate::upstream) reused: bool,
     pub(in crate::upstream) settings: Arc<Settings>,
+    windows: Arc<Windows>,
     line: u64,
-    ahead: Ahead,
     endpoint: Option<Arc<Endpoint>>,
 }
 
@@ -93,11 +84,8 @@ impl StreamLease {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue; a connection being made is kept for others.
-    pub(in crate::upstream) async fn take(
-        endpoint: &Arc<Endpoint>,
-        ahead: Ahead,
-    ) -> Result<Self, UpstreamError> {
-        let granted = match Http2Pool::of(endpoint, ahead).turn(endpoint)? {
+    pub(in crate::upstream) async fn take(endpoint: &Arc<Endpoint>) -> Result<Self, UpstreamError> {
+        let granted = match Http2Pool::of(endpoint).turn(endpoint)? {
             Turn::Now(lease) => return Ok(lease),
             Turn::Wait(granted) => granted,
         };
@@ -108,12 +96,17 @@ impl StreamLease {
             Ok(Err(_)) | Err(_) => Err(UpstreamError::QueueTimeout { wait }),
         }
     }
+
+    /// The window of the stream on which a request has just been sent.
+    pub(in crate::upstream) fn window(&self, stream: h2::StreamId, plan: &Plan) -> StreamWindow {
+        StreamWindow::open(Arc::clone(&self.windows), stream.as_u32(), plan.ahead.as_ref())
+    }
 }
 
 impl Drop for StreamLease {
     fn drop(&mut self) {
         if let Some(endpoint) = self.endpoint.take() {
-            Http2Pool::of(&endpoint, self.ahead).release(&endpoint, self.line);
+            Http2Pool::of(&endpoint).release(&endpoint, self.line);
         }
     }
 }
@@ -121,7 +114,7 @@ impl Drop for StreamLease {
 // === impl Settings ===
 
 impl Settings {
-    fn awaited(connection: &mut Connection<Channel, Bytes>) -> Arc<Self> {
+    fn awaited(connection: &mut Driver) -> Arc<Self> {
         Arc::new(Self { ping: tokio::sync::Mutex::new(connection.ping_pong()) })
     }
 
@@ -146,43 +139,10 @@ enum Turn {
     Wait(oneshot::Receiver<Grant>),
 }
 
-// === impl Http2Pools ===
-
-impl Http2Pools {
-    pub(in crate::upstream) fn new(limits: &UpstreamLimits) -> Self {
-        let [far, little] = [Ahead::Far, Ahead::Little].map(|ahead| Http2Pool::new(limits, ahead));
-        Self { far, little }
-    }
-
-    /// Closes connections that had no stream for too long.
-    pub(in crate::upstream) fn expire_idle(&self) {
-        self.far.expire_idle();
-        self.little.expire_idle();
-    }
-
-    /// Closes connections without a stream, and from now on each when its last stream ends.
-    pub(in crate::upstream) fn close_idle(&self) {
-        self.far.close_idle();
-        self.little.close_idle();
-    }
-
-    /// No connection that there is gets a new stream; each is closed when its last stream ends.
-    pub(in crate::upstream) fn retire(&self) {
-        self.far.retire();
-        self.little.retire();
-    }
-
-    /// Connections, those of them without a stream, and requests that wait.
-    pub(in crate::upstream) fn figures(&self) -> (usize, usize, usize) {
-        let [far, little] = [&self.far, &self.little].map(Http2Pool::figures);
-        (far.0 + little.0, far.1 + little.1, far.2 + little.2)
-    }
-}
-
 // === impl Http2Pool ===
 
 impl Http2Pool {
-    fn new(limits: &UpstreamLimits, ahead: Ahead) -> Self {
+    pub(in crate::upstream) fn new(limits: &UpstreamLimits) -> Self {
         let state = State {
             lines: Vec::new(),
             open: 0,
@@ -193,17 +153,15 @@ impl Http2Pool {
         };
         Self {
             state: Mutex::new(state),
-            ahead,
             connections_max: limits.http2_connections_max,
             streams_max: limits.http2_streams_max,
             idle_timeout: limits.idle_timeout,
         }
     }
 
-    fn of(endpoint: &Endpoint, ahead: Ahead) -> &Self {
+    fn of(endpoint: &Endpoint) -> &Self {
         match &endpoint.connections {
-            Connections::Http2(Http2Pools { far, .. }) if ahead == Ahead::Far => far,
-            Connections::Http2(Http2Pools { little, .. }) => little,
+            Connections::Http2(pool) => pool,
             Connections::Http1(_) => unreachable!("a stream is taken at HTTP/2 endpoints"),
         }
     }
@@ -242,7 +200,7 @@ impl Http2Pool {
             state.connecting += 1;
             state.open += 1;
             drop(state);
-            endpoint.shared.tasks.spawn(run(Arc::downgrade(endpoint), self.ahead));
+            endpoint.shared.tasks.spawn(run(Arc::downgrade(endpoint)));
         }
     }
 
@@ -258,13 +216,14 @@ impl Http2Pool {
         endpoint: &Arc<Endpoint>,
         sender: SendRequest<Bytes>,
         settings: Arc<Settings>,
+        windows: Arc<Windows>,
     ) -> u64 {
         let mut state = self.state.lock();
         state.connecting -= 1;
         let id = state.next_id;
         state.next_id += 1;
         let idle_since = Instant::now();
-        let line = Line { id, sender, settings, streams: 0, used: false, idle_since };
+        let line = Line { id, sender, settings, windows, streams: 0, used: false, idle_since };
         state.lines.push(line);
         self.serve(state, endpoint);
         id
@@ -290,25 +249,26 @@ impl Http2Pool {
     }
 
     /// Closes connections that had no stream for too long.
-    fn expire_idle(&self) {
+    pub(in crate::upstream) fn expire_idle(&self) {
         let now = Instant::now();
         let kept = |line: &Line| 0 < line.streams || now < line.idle_since + self.idle_timeout;
         self.state.lock().lines.retain(kept);
     }
 
     /// Closes connections without a stream, and from now on each when its last stream ends.
-    fn close_idle(&self) {
+    pub(in crate::upstream) fn close_idle(&self) {
         let mut state = self.state.lock();
         state.keeping = false;
         state.lines.retain(|line| 0 < line.streams);
     }
 
-    fn retire(&self) {
+    /// No connection that there is gets a new stream; each is closed when its last stream ends.
+    pub(in crate::upstream) fn retire(&self) {
         self.state.lock().lines.clear();
     }
 
     /// Connections, those of them without a stream, and requests that wait.
-    fn figures(&self) -> (usize, usize, usize) {
+    pub(in crate::upstream) fn figures(&self) -> (usize, usize, usize) {
         let state = self.state.lock();
         let idle = state.lines.iter().filter(|line| line.streams == 0).count();
         (state.open, idle, state.queue.len())
@@ -329,7 +289,7 @@ impl State {
             reused: line.used,
             settings: Arc::clone(&line.settings),
             line: line.id,
-            ahead: pool.ahead,
+            windows: Arc::clone(&line.windows),
             endpoint: Some(Arc::clone(endpoint)),
         })
     }
@@ -358,19 +318,19 @@ impl Line {
 
 /// Makes one connection and drives it until it ends. The endpoint is not kept alive by it: when
 /// nobody else holds the endpoint, the connection ends after its last stream.
-async fn run(endpoint: Weak<Endpoint>, ahead: Ahead) {
+async fn run(endpoint: Weak<Endpoint>) {
     let Some(alive) = endpoint.upgrade() else { return };
-    let (sender, mut connection) = match http2::open(&alive, ahead).await {
+    let (sender, mut connection, windows) = match http2::open(&alive).await {
         Ok(opened) => opened,
-        Err(error) => return Http2Pool::of(&alive, ahead).failed(&alive, &error),
+        Err(error) => return Http2Pool::of(&alive).failed(&alive, &error),
     };
-    let id =
-        Http2Pool::of(&alive, ahead).joined(&alive, sender, Settings::awaited(&mut connection));
+    let settings = Settings::awaited(&mut connection);
+    let id = Http2Pool::of(&alive).joined(&alive, sender, settings, windows);
     drop(alive);
     if let Err(error) = connection.await {
         debug!(%error, "upstream HTTP/2 connection failed");
     }
     if let Some(endpoint) = endpoint.upgrade() {
-        Http2Pool::of(&endpoint, ahead).ended(&endpoint, id);
+        Http2Pool::of(&endpoint).ended(&endpoint, id);
     }
 }

@@ -347,7 +347,7 @@ async fn little_of_a_body_is_read_with_the_head_where_the_client_may_hold_little
     })
     .await;
     let mut asked = get("/");
-    asked.extensions_mut().insert(Ahead::Little);
+    asked.extensions_mut().insert(Ahead::new(&Arc::default(), 100));
     let response = send(&bench.http1(&[origin.address]), asked).await.expect("a response");
     let mut body = response.into_body();
     let first = within(body.frame()).await.expect("a frame").expect("data");

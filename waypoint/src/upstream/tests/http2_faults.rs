@@ -1,5 +1,8 @@
 //! What goes wrong on HTTP/2 connections: resets, GOAWAY, bodies that are cut.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+
 use h2::Reason;
 use h2::server::Builder;
 use http::Method;
@@ -9,6 +12,7 @@ use tokio::sync::mpsc;
 use super::http2::{ok, serve};
 use super::origin::{Origin, Peer, refusing};
 use super::*;
+use crate::codec::{Source as _, WINDOW_BYTES_MAX};
 use crate::upstream::UpstreamPeer;
 
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -408,4 +412,56 @@ async fn a_drain_waits_for_streams_and_for_no_idle_connection() {
     upstreams.close();
     assert_eq!(text(response.into_body()).await, Ok("hello".to_owned()));
     assert!(within(drain.drain(PATIENCE)).await);
+}
+
+/// Acknowledges the settings and answers the first request with a head, `pieces` of DATA of 16 KiB and `end`. What comes is held
+/// until the proxy's connection has read all of it: then it answers the PING behind it.
+async fn held(pieces: u8, end: Vec<u8>) -> (Vec<u8>, Result<(), BodyError>) {
+    const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let bench = Bench::new(UpstreamLimits::default());
+    let (came, mut all_read) = mpsc::channel(1);
+    let origin = Origin::start(&bench, move |mut peer, _| {
+        let (came, end) = (came.clone(), end.clone());
+        async move {
+            first_head(&mut peer).await;
+            let mut frames = [&[0, 0, 0, 4, 1, 0, 0, 0, 0], HEAD].concat();
+            for piece in 0..pieces {
+                frames.extend([0, 64, 0, 0, 0, 0, 0, 0, 1]);
+                frames.extend([piece; 16 * 1024]);
+            }
+            peer.stream.write_all(&[frames, end, PING.to_vec()].concat()).await.expect("written");
+            let mut answers = Vec::new();
+            while !answers.windows(8).any(|bytes| bytes == &PING[9..]) {
+                peer.stream.read_buf(&mut answers).await.expect("an answer");
+            }
+            let _ = came.send(()).await;
+            peer.closed().await;
+        }
+    })
+    .await;
+    let response = send(&bench.http2(&[origin.address]), get("/")).await.expect("a head");
+    let mut body = response.into_body();
+    let mut all_read = pin!(all_read.recv());
+    let waited = poll_fn(|cx| {
+        let all_read = all_read.as_mut().poll(cx);
+        Pin::new(&mut body).hold(cx);
+        all_read
+    });
+    within(waited).await.expect("all is read");
+    within(read(body)).await
+}
+
+#[tokio::test]
+async fn what_is_held_while_the_reader_waits_is_given_in_order_and_then_the_end() {
+    let sent: Vec<u8> = (0..3).flat_map(|piece| [piece; 16 * 1024]).collect();
+    let ended = vec![0, 0, 0, 0, 1, 0, 0, 0, 1];
+    assert_eq!(held(3, ended).await, (sent.clone(), Ok(())));
+    assert_eq!(held(3, reset(8).to_vec()).await, (sent, Err(BodyError::UpstreamReset)));
+}
+
+#[tokio::test]
+async fn an_answer_past_its_stream_s_window_is_malformed() {
+    let pieces = WINDOW_BYTES_MAX / (16 * 1024);
+    let (body, end) = held(u8::try_from(pieces).expect("few") + 1, Vec::new()).await;
+    assert_eq!((body.len(), end), (pieces * 16 * 1024, Err(BodyError::UpstreamMalformed)));
 }

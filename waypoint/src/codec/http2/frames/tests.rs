@@ -24,7 +24,7 @@ fn the_same_frames_are_found_however_the_bytes_are_cut() {
                 match part {
                     Part::Begin => begun.push((frame.kind, frame.flags, frame.stream)),
                     Part::Payload(piece) => payload.extend_from_slice(piece),
-                    Part::End => ended.push((frame.kind, frame.flags, frame.stream)),
+                    Part::End { .. } => ended.push((frame.kind, frame.flags, frame.stream)),
                 }
                 Ok::<_, Infallible>(())
             });
