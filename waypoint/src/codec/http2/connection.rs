@@ -38,7 +38,7 @@ const FAREWELL_WAIT: Duration = Duration::from_millis(500);
 const OWN_RESETS_MAX: usize = 100;
 
 /// What one stream may keep waiting, as a part of the whole connection's bound.
-const SEND_SHARE: usize = 4;
+const SEND_SHARE: usize = 2;
 
 /// Serves a connection; `early` is what was read of it already.
 pub(in crate::codec) async fn serve<J: Journey>(io: Io, early: Bytes, connection: Connection<J>) {

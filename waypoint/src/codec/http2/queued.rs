@@ -48,6 +48,11 @@ impl Queued {
         })
     }
 
+    /// Whether the client takes less than it is given: an eighth of the room is taken.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.bytes_max / 8 < self.state.lock().bytes
+    }
+
     /// Gives back room that was not needed.
     pub(super) fn give(&self, stream: u32, bytes: usize) {
         if 0 < bytes {

@@ -416,7 +416,11 @@ impl<'a, J: Journey> Answer<'a, J> {
                 ahead => ahead,
             };
             self.ahead = self.ahead.saturating_sub(room);
-            let piece = data.split_to(room);
+            let mut piece = data.split_to(room);
+            if !copied && self.queued.is_crowded() {
+                // It may wait for long, and the buffer that it is a part of with it.
+                piece = Bytes::copy_from_slice(&piece);
+            }
             self.stream.send_data(piece, ends && data.is_empty())?;
         }
         self.give_ahead();
