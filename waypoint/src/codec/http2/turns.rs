@@ -23,6 +23,7 @@ use super::frames::{CONTINUATION, END_HEADERS, Frames, HEADERS, Part};
 #[cfg(test)]
 mod tests;
 
+/// Heads of one turn.
 const HEADS_A_TURN: usize = 8;
 
 /// A connection that is read in turns.
