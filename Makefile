@@ -26,12 +26,12 @@ help:
 
 run: setup
 	$(CARGO) build --locked -p waypoint
-	@exec target/debug/waypoint demo $(ARGS)
+	@exec $${CARGO_TARGET_DIR:-target}/debug/waypoint demo $(ARGS)
 
 # The redirection, step by step, in network namespaces of its own. Needs root.
 run-redirect: setup
 	$(CARGO) build --locked -p waypoint
-	@target/debug/waypoint redirect demo
+	@$${CARGO_TARGET_DIR:-target}/debug/waypoint redirect demo
 
 test: setup
 	@.ci/envoy
