@@ -33,8 +33,8 @@ use windows::{BELIEVED_WINDOW_BYTES, Windowed};
 
 pub(super) use windows::{StreamWindow, Windows};
 
-/// What the endpoint may send ahead on one connection: the streams of this many readers, so that a few slow ones
-/// do not stop the others that share the connection.
+/// What the endpoint may send ahead on one connection: the streams of this many readers, so that a
+/// few slow ones do not stop the others that share the connection.
 const WINDOWED_STREAMS: u32 = 100;
 
 /// What of one request's body may wait in h2 to be sent. When full: the body is not read on.

@@ -48,6 +48,13 @@ pub(crate) enum Part<'a> {
     },
 }
 
+impl Frame {
+    /// Whether a head of fields is whole with it.
+    pub(crate) fn ends_head(self) -> bool {
+        matches!(self.kind, HEADERS | CONTINUATION) && self.flags & END_HEADERS != 0
+    }
+}
+
 impl Frames {
     /// Of what a client sends: behind the preface.
     pub(crate) fn of_client() -> Self {

@@ -20,8 +20,8 @@ use tokio::{
 
 use super::{
     frames::{
-        ACK, CONTINUATION, END_HEADERS, Frame, Frames, HEADERS, PING, PRIORITY, Part, RST_STREAM,
-        SETTINGS, WINDOW_UPDATE,
+        ACK, CONTINUATION, Frame, Frames, HEADERS, PING, PRIORITY, Part, RST_STREAM, SETTINGS,
+        WINDOW_UPDATE,
     },
     queued::Queued,
 };
@@ -146,7 +146,7 @@ impl Seen {
     }
 
     fn ended(&mut self, frame: Frame, now: Instant) -> Result<(), Refusal> {
-        if matches!(frame.kind, HEADERS | CONTINUATION) && frame.flags & END_HEADERS != 0 {
+        if frame.ends_head() {
             self.head = None;
         }
         if frame.kind == RST_STREAM {

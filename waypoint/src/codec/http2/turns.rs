@@ -18,7 +18,7 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::{CONTINUATION, END_HEADERS, Frames, HEADERS, Part};
+use super::frames::{Frames, Part};
 
 #[cfg(test)]
 mod tests;
@@ -73,8 +73,7 @@ impl<T> Turns<T> {
         let mut heads = 0;
         let scanned = self.incoming.scan(bytes, |frame, part| {
             let Part::End { left } = part else { return Ok(()) };
-            let is_head = matches!(frame.kind, HEADERS | CONTINUATION);
-            heads += usize::from(is_head && frame.flags & END_HEADERS != 0);
+            heads += usize::from(frame.ends_head());
             if heads == HEADS_A_TURN { Err(left) } else { Ok(()) }
         });
         scanned.err()

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::codec::frames::{
-    ACK, CONTINUATION, END_HEADERS, Frames, HEADER_BYTES, HEADERS, Part, SETTINGS, WINDOW_UPDATE,
+    ACK, CONTINUATION, Frames, HEADER_BYTES, HEADERS, Part, SETTINGS, WINDOW_UPDATE,
 };
 use crate::codec::{Ahead, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, Window};
 
@@ -235,7 +235,7 @@ impl<T: AsyncWrite + Unpin> Windowed<T> {
         let Self { frames, begun, in_head, .. } = self;
         let scanned = frames.scan(bytes, |frame, part| {
             if matches!((part, frame.kind), (Part::End { .. }, HEADERS | CONTINUATION)) {
-                *in_head = frame.flags & END_HEADERS == 0;
+                *in_head = !frame.ends_head();
                 *begun = frame.stream.max(*begun);
             }
             Ok::<_, std::convert::Infallible>(())

@@ -414,8 +414,9 @@ async fn a_drain_waits_for_streams_and_for_no_idle_connection() {
     assert!(within(drain.drain(PATIENCE)).await);
 }
 
-/// Acknowledges the settings and answers the first request with a head, `pieces` of DATA of 16 KiB and `end`. What comes is held
-/// until the proxy's connection has read all of it: then it answers the PING behind it.
+/// Acknowledges the settings and answers the first request with a head, `pieces` of DATA of 16 KiB
+/// and `end`. What comes is held until the proxy's connection has read all of it: then it answers the
+/// PING behind it.
 async fn held(pieces: u8, end: Vec<u8>) -> (Vec<u8>, Result<(), BodyError>) {
     const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
     let bench = Bench::new(UpstreamLimits::default());

@@ -1,3 +1,4 @@
+use super::super::frames::END_HEADERS;
 use super::*;
 use crate::codec::HTTP2_PREFACE;
 use tokio::time::advance;

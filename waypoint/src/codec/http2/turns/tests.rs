@@ -1,5 +1,6 @@
 use std::task::Waker;
 
+use super::super::frames::{CONTINUATION, END_HEADERS, HEADERS};
 use super::*;
 
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {

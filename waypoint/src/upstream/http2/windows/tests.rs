@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::codec::HTTP2_PREFACE;
+use crate::codec::{HTTP2_PREFACE, frames::END_HEADERS};
 
 const DATA: u8 = 0;
 
