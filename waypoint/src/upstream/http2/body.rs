@@ -131,9 +131,9 @@ impl Http2Body {
             At::Trailers => return Poll::Ready(None),
             At::Failed(error) => return Poll::Ready(Some(Err(error))),
         }
-        let kept: usize = self.kept.iter().map(Bytes::len).sum();
+        let unread = self.handed_on + self.kept.iter().map(Bytes::len).sum::<usize>();
         match ready!(self.stream.poll_data(cx)) {
-            Some(Ok(data)) if self.window.allows(kept + data.len()) => {
+            Some(Ok(data)) if self.window.allows(unread + data.len()) => {
                 // What `h2` is told of holds nothing back: the window of the stream does.
                 let released = self.stream.flow_control().release_capacity(data.len());
                 debug_assert!(released.is_ok(), "no more is released than was received");

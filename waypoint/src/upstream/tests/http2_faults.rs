@@ -415,9 +415,9 @@ async fn a_drain_waits_for_streams_and_for_no_idle_connection() {
 }
 
 /// Acknowledges the settings and answers the first request with a head, `pieces` of DATA of 16 KiB
-/// and `end`. What comes is held until the proxy's connection has read all of it: then it answers the
-/// PING behind it.
-async fn held(pieces: u8, end: Vec<u8>) -> (Vec<u8>, Result<(), BodyError>) {
+/// and `end`. The reader takes one frame first if it is to have one `in_hand`. What comes is held until
+/// the proxy's connection has read all of it: then it answers the PING behind it.
+async fn held(in_hand: bool, pieces: u8, end: Vec<u8>) -> (Vec<u8>, Result<(), BodyError>) {
     const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
     let bench = Bench::new(UpstreamLimits::default());
     let (came, mut all_read) = mpsc::channel(1);
@@ -442,6 +442,11 @@ async fn held(pieces: u8, end: Vec<u8>) -> (Vec<u8>, Result<(), BodyError>) {
     .await;
     let response = send(&bench.http2(&[origin.address]), get("/")).await.expect("a head");
     let mut body = response.into_body();
+    let mut taken = Vec::new();
+    if in_hand {
+        let frame = within(body.frame()).await.expect("a frame").expect("of data");
+        taken.extend_from_slice(frame.data_ref().expect("data"));
+    }
     let mut all_read = pin!(all_read.recv());
     let waited = poll_fn(|cx| {
         let all_read = all_read.as_mut().poll(cx);
@@ -449,20 +454,24 @@ async fn held(pieces: u8, end: Vec<u8>) -> (Vec<u8>, Result<(), BodyError>) {
         all_read
     });
     within(waited).await.expect("all is read");
-    within(read(body)).await
+    let (rest, end) = within(read(body)).await;
+    (taken.into_iter().chain(rest).collect(), end)
 }
 
 #[tokio::test]
 async fn what_is_held_while_the_reader_waits_is_given_in_order_and_then_the_end() {
     let sent: Vec<u8> = (0..3).flat_map(|piece| [piece; 16 * 1024]).collect();
     let ended = vec![0, 0, 0, 0, 1, 0, 0, 0, 1];
-    assert_eq!(held(3, ended).await, (sent.clone(), Ok(())));
-    assert_eq!(held(3, reset(8).to_vec()).await, (sent, Err(BodyError::UpstreamReset)));
+    assert_eq!(held(false, 3, ended.clone()).await, (sent.clone(), Ok(())));
+    assert_eq!(held(true, 3, ended).await, (sent.clone(), Ok(())));
+    assert_eq!(held(false, 3, reset(8).to_vec()).await, (sent, Err(BodyError::UpstreamReset)));
 }
 
 #[tokio::test]
 async fn an_answer_past_its_stream_s_window_is_malformed() {
     let pieces = WINDOW_BYTES_MAX / (16 * 1024);
-    let (body, end) = held(u8::try_from(pieces).expect("few") + 1, Vec::new()).await;
-    assert_eq!((body.len(), end), (pieces * 16 * 1024, Err(BodyError::UpstreamMalformed)));
+    for in_hand in [false, true] {
+        let (body, end) = held(in_hand, u8::try_from(pieces).expect("few") + 1, Vec::new()).await;
+        assert_eq!((body.len(), end), (pieces * 16 * 1024, Err(BodyError::UpstreamMalformed)));
+    }
 }
