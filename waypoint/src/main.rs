@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-/// Small and steady under many short-lived allocations on several threads.
+/// What is free goes back to the system by itself, so that the budget of memory has it again; how it
+/// is compiled stands in `.cargo/config.toml` (docs/decisions/0028).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     waypoint::cli::main()

@@ -2,7 +2,8 @@
 //!
 //! Every buffer has a bound of its own, but their sum over all connections has not. A sampler reads
 //! what the process has resident; from [`SHED_PERCENT`] of the budget on, each new request is answered
-//! 503 before its body is read or a route chosen. Running ones go on.
+//! 503 before its body is read or a route chosen. Running ones go on. What they leave is given back by
+//! the allocator within a second or two (docs/decisions/0028), and then new ones are taken again.
 //!
 //! # Source
 //!

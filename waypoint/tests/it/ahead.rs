@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::{future::poll_fn, sync::Mutex};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use h2::server::SendResponse;
 use http::{Method, Request, Response, Version};
 use http_body_util::BodyExt;
@@ -28,8 +28,8 @@ const ALLOWANCE_BYTES: usize = 144 * 1024;
 const BODY_BYTES: usize = 100 * 1024;
 
 /// An origin of HTTP/2 that sends each answer as far as it may.
-struct Eager {
-    address: SocketAddr,
+pub(crate) struct Eager {
+    pub(crate) address: SocketAddr,
     sent: Arc<AtomicUsize>,
     /// Answers whose window is closed.
     held_up: Arc<AtomicUsize>,
@@ -37,7 +37,7 @@ struct Eager {
 }
 
 impl Eager {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sent, held_up) = Default::default();
@@ -94,17 +94,11 @@ impl Eager {
     }
 }
 
-#[tokio::test]
-async fn endpoints_send_little_ahead_on_all_streams_together_of_a_client_that_reads_nothing() {
-    let origin = Eager::start().await;
-    let waypoint = Waypoint::start(
-        &(gateway_to("origin") + &service("origin", "kubernetes.io/h2c", origin.address)),
-    )
-    .await;
-
+/// The answers to all streams of a client that takes no byte of a body.
+pub(crate) async fn unread(address: SocketAddr) -> Vec<Response<h2::RecvStream>> {
     let mut client = h2::client::Builder::new();
     client.initial_window_size(0);
-    let stream = TcpStream::connect(waypoint.http()).await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = client.handshake::<_, Bytes>(stream).await.unwrap();
     tokio::spawn(connection);
     let mut answers = Vec::new();
@@ -113,8 +107,19 @@ async fn endpoints_send_little_ahead_on_all_streams_together_of_a_client_that_re
         let request = Request::get("http://a.test/").version(Version::HTTP_2).body(()).unwrap();
         answers.push(sender.send_request(request, true).unwrap().0);
     }
-    let heads = timeout(PATIENCE, join_all(answers)).await.expect("all heads");
-    assert!(heads.iter().all(|head| head.as_ref().is_ok_and(|head| head.status() == 200)));
+    timeout(PATIENCE, try_join_all(answers)).await.expect("all heads").unwrap()
+}
+
+#[tokio::test]
+async fn endpoints_send_little_ahead_on_all_streams_together_of_a_client_that_reads_nothing() {
+    let origin = Eager::start().await;
+    let waypoint = Waypoint::start(
+        &(gateway_to("origin") + &service("origin", "kubernetes.io/h2c", origin.address)),
+    )
+    .await;
+
+    let heads = unread(waypoint.http()).await;
+    assert!(heads.iter().all(|head| head.status() == 200));
     origin.held_up(STREAMS).await;
 
     let sent = origin.sent.load(Ordering::SeqCst);
