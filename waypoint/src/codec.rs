@@ -283,7 +283,7 @@ impl Default for CodecLimits {
             h2_streams_max: 100,
             live_heads_bytes: 256 * 1024,
             receive_window_bytes: 256 * 1024,
-            send_buffer_bytes: 96 * 1024,
+            send_buffer_bytes: 80 * 1024,
             encoded_slashes: EncodedSlashes::Refuse,
         }
     }

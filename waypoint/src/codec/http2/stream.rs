@@ -266,6 +266,8 @@ pub(super) struct Answer<'a, J> {
     stall: Stall,
     connection: &'a Connection<J>,
     queued: &'a Queued,
+    /// What is being sent. (What a future is given it holds twice.)
+    data: Bytes,
     /// The room that has been taken for what is not sent yet, in bytes.
     ahead: usize,
 }
@@ -281,7 +283,8 @@ impl<'a, J: Journey> Answer<'a, J> {
     ) -> Self {
         let id = stream.stream_id().as_u32();
         let (remainder, stall) = (sending.remainder(), Stall::new());
-        Self { stream, id, remainder, stall, connection, queued, ahead: 0 }
+        let (data, ahead) = (Bytes::new(), 0);
+        Self { stream, id, remainder, stall, connection, queued, data, ahead }
     }
 
     /// Tells the client of a failure, and gives back what the stream has queued.
@@ -301,20 +304,21 @@ impl<'a, J: Journey> Answer<'a, J> {
     async fn send(&mut self, body: &mut Body) -> Result<(), CutShort> {
         loop {
             let frame = self.next_frame(body).await?;
-            let Some((data, ends)) = self.begin(frame, body)? else { return Ok(()) };
-            self.send_data(data, ends, Some(body)).await?;
+            let Some(ends) = self.begin(frame, body)? else { return Ok(()) };
+            self.send_whole(ends, Some(body)).await?;
             if ends {
                 return Ok(());
             }
         }
     }
 
-    /// Ends the answer if the body has ended; otherwise gives its data, and whether they are its last.
+    /// Ends the answer if the body has ended; otherwise says whether its data, which are to be sent,
+    /// are its last.
     fn begin(
         &mut self,
         frame: Option<Frame<Bytes>>,
         body: &Body,
-    ) -> Result<Option<(Bytes, bool)>, CutShort> {
+    ) -> Result<Option<bool>, CutShort> {
         match frame.map(Frame::into_data) {
             Some(Ok(data)) => {
                 self.remainder.take(data.len())?;
@@ -322,7 +326,8 @@ impl<'a, J: Journey> Answer<'a, J> {
                 if ends {
                     self.remainder.end()?;
                 }
-                return Ok(Some((data, ends)));
+                self.data = data;
+                return Ok(Some(ends));
             }
             Some(Err(frame)) => {
                 self.give_ahead();
@@ -389,39 +394,49 @@ impl<'a, J: Journey> Answer<'a, J> {
         self.queued.give(self.id, std::mem::take(&mut self.ahead));
     }
 
-    /// Sends as the client's window, and the bounds on what the stream and the connection may queue,
-    /// allow. While it waits, `rest`, where the data are from, holds what arrives.
-    pub(super) async fn send_data(
+    /// Sends data as [`Self::send_whole`] does.
+    pub(super) fn send_data(
         &mut self,
-        mut data: Bytes,
+        data: Bytes,
+        ends: bool,
+    ) -> impl Future<Output = Result<(), CutShort>> {
+        self.data = data;
+        self.send_whole(ends, None)
+    }
+
+    /// Sends its data as the client's window, and the bounds on what the stream and the connection
+    /// may queue, allow. While it waits, `rest`, where the data are from, holds what arrives.
+    async fn send_whole(
+        &mut self,
         ends: bool,
         mut rest: Option<&mut Body>,
     ) -> Result<(), CutShort> {
-        if data.is_empty() {
+        if self.data.is_empty() {
             self.give_ahead();
-            return if ends { Ok(self.stream.send_data(data, true)?) } else { Ok(()) };
+            return if ends { Ok(self.stream.send_data(Bytes::new(), true)?) } else { Ok(()) };
         }
         let mut copied = false;
-        while !data.is_empty() {
-            self.stream.reserve_capacity(data.len().min(PIECE_BYTES_MAX));
+        while !self.data.is_empty() {
+            self.stream.reserve_capacity(self.data.len().min(PIECE_BYTES_MAX));
             if self.stream.capacity() == 0 {
                 self.give_ahead(); // A stream whose client reads nothing of it is in nobody's way.
                 if !std::mem::replace(&mut copied, true) {
-                    data = Bytes::copy_from_slice(&data); // Nor is the buffer that it is a part of.
+                    // Nor is the buffer that it is a part of.
+                    self.data = Bytes::copy_from_slice(&self.data);
                 }
             }
-            let wanted = self.capacity(&mut rest).await?.min(data.len());
+            let wanted = self.capacity(&mut rest).await?.min(self.data.len());
             let room = match self.ahead.min(wanted) {
                 0 => self.room(wanted).await?,
                 ahead => ahead,
             };
             self.ahead = self.ahead.saturating_sub(room);
-            let mut piece = data.split_to(room);
+            let mut piece = self.data.split_to(room);
             if !copied && self.queued.is_crowded() {
                 // It may wait for long, and the buffer that it is a part of with it.
                 piece = Bytes::copy_from_slice(&piece);
             }
-            self.stream.send_data(piece, ends && data.is_empty())?;
+            self.stream.send_data(piece, ends && self.data.is_empty())?;
         }
         self.give_ahead();
         Ok(())

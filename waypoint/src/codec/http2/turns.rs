@@ -1,9 +1,9 @@
-//! Heads reach `h2` a few at a time.
+//! Heads and data reach `h2` a few at a time.
 //!
 //! `h2` decodes all that it can read before anybody takes the streams that have begun, and keeps room
-//! for as many as there ever were: 400 bytes for each head or piece of data that waits. A client that
-//! asks for a hundred answers at once would have 100 KiB of it at either end. So a read ends behind
-//! the last head of a turn, and the next one comes when the tasks that wait have had theirs.
+//! for as many events as there ever were: 400 bytes for each head or piece of data that waits. A client
+//! that asks for a hundred answers at once would have 100 KiB of it at either end. So a read ends
+//! behind the last frame of a turn, and the next one comes when the tasks that wait have had theirs.
 
 use std::{
     io,
@@ -18,13 +18,15 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::{Frames, Part};
+use super::frames::{DATA, Frames, Part};
 
 #[cfg(test)]
 mod tests;
 
-/// Heads of one turn.
-const HEADS_A_TURN: usize = 8;
+/// Frames of data of one turn.
+const FRAMES_A_TURN: usize = 32;
+/// What a head counts for: a task begins or goes on for it.
+const HEAD_FRAMES: usize = 4;
 
 /// A connection that is read in turns.
 pub(crate) struct Turns<T> {
@@ -33,6 +35,8 @@ pub(crate) struct Turns<T> {
     /// Read and not passed on yet. At most what one read has given.
     waiting: Bytes,
     over: Turn,
+    /// Frames of the turn that have been read.
+    read: usize,
     /// The next turn begins when the connection is polled again.
     by_itself: bool,
 }
@@ -59,24 +63,32 @@ impl<T> Turns<T> {
     /// of `h2` that takes one stream reads on before it does.)
     pub(super) fn of_client(io: T) -> (Self, Turn) {
         let (incoming, waiting, over) = (Frames::of_client(), Bytes::new(), Turn::default());
-        (Self { io, incoming, waiting, over: over.clone(), by_itself: false }, over)
+        (Self { io, incoming, waiting, over: over.clone(), read: 0, by_itself: false }, over)
     }
 
     /// Reads what a server sends.
     pub(crate) fn of_server(io: T) -> Self {
         let (incoming, waiting, over) = (Frames::of_server(), Bytes::new(), Turn::default());
-        Self { io, incoming, waiting, over, by_itself: true }
+        Self { io, incoming, waiting, over, read: 0, by_itself: true }
     }
 
     /// How many of the bytes are behind the end of a turn, if it ends in them.
     fn behind_turn(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut heads = 0;
-        let scanned = self.incoming.scan(bytes, |frame, part| {
+        let Self { incoming, read, .. } = self;
+        let scanned = incoming.scan(bytes, |frame, part| {
             let Part::End { left } = part else { return Ok(()) };
-            heads += usize::from(frame.ends_head());
-            if heads == HEADS_A_TURN { Err(left) } else { Ok(()) }
+            *read += match frame.kind {
+                DATA => 1,
+                _ if frame.ends_head() => HEAD_FRAMES,
+                _ => 0,
+            };
+            if FRAMES_A_TURN <= *read { Err(left) } else { Ok(()) }
         });
-        scanned.err()
+        let left = scanned.err();
+        if left.is_some() {
+            *read = 0;
+        }
+        left
     }
 }
 
@@ -96,7 +108,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Turns<T> {
         let begin = buffer.filled().len();
         let mut waiting = std::mem::take(&mut this.waiting);
         if waiting.is_empty() {
-            ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
+            let polled = Pin::new(&mut this.io).poll_read(cx, buffer);
+            if polled.is_pending() {
+                this.read = 0; // The tasks that wait have theirs now.
+            }
+            ready!(polled)?;
         } else {
             buffer.put_slice(&waiting[..waiting.len().min(buffer.remaining())]);
         }

@@ -61,8 +61,8 @@ pub(super) async fn run<J: Journey>(
             buffer.reserve(TUNNEL_BUFFER_BYTES);
             let mut room = (&mut from).take(TUNNEL_BUFFER_BYTES as u64);
             match room.read_buf(&mut buffer).await {
-                Ok(0) => return answer.send_data(Bytes::new(), true, None).await,
-                Ok(_) => answer.send_data(buffer.split().freeze(), false, None).await?,
+                Ok(0) => return answer.send_data(Bytes::new(), true).await,
+                Ok(_) => answer.send_data(buffer.split().freeze(), false).await?,
                 Err(_) => return Err(CutShort::Reset(Reason::CONNECT_ERROR)),
             }
         }

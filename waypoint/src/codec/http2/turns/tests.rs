@@ -1,6 +1,6 @@
 use std::task::Waker;
 
-use super::super::frames::{CONTINUATION, END_HEADERS, HEADERS};
+use super::super::frames::{CONTINUATION, END_HEADERS, HEADERS, WINDOW_UPDATE};
 use super::*;
 
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
@@ -24,16 +24,22 @@ fn reads(bytes: &[u8], at_a_time: usize) -> Vec<Vec<u8>> {
     }
 }
 
+/// What is read between two times that a reader is to come again.
+fn turns(bytes: &[u8], at_a_time: usize) -> Vec<Vec<u8>> {
+    let reads = reads(bytes, at_a_time);
+    reads.split(Vec::is_empty).map(<[_]>::concat).collect()
+}
+
 #[test]
-fn a_read_ends_behind_eight_heads_and_the_next_one_comes_later() {
-    let head = frame(HEADERS, END_HEADERS, b"head");
+fn a_turn_ends_behind_eight_heads_or_four_times_as_many_frames_of_data() {
+    let (head, data) = (frame(HEADERS, END_HEADERS, b"head"), frame(DATA, 0, b"data"));
     let long = [frame(HEADERS, 0, b"begins"), frame(CONTINUATION, END_HEADERS, b"ends")].concat();
-    let data = frame(0, 0, b"data");
-    let first = [head.repeat(4), data.repeat(9), long, head.repeat(3)].concat();
-    let second = [data.clone(), head.repeat(8)].concat();
-    let third = [head, data].concat();
-    let all = [first.clone(), second.clone(), third.clone()].concat();
-    assert_eq!(reads(&all, 10_000), [first, vec![], second, vec![], third]);
+    let update = frame(WINDOW_UPDATE, 0, &[0, 0, 0, 1]);
+    let mixed = [head.repeat(2), long, data.repeat(19), update, head.clone()].concat();
+    let all = [mixed, head.repeat(8), data.repeat(32), data];
+    for at_a_time in [1, 7, 10_000] {
+        assert_eq!(turns(&all.concat(), at_a_time), all, "{at_a_time}");
+    }
 }
 
 #[test]
