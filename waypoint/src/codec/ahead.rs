@@ -18,7 +18,7 @@ pub const WINDOW_BYTES_MIN: usize = 1024;
 
 /// What the windows of a connection's streams may come to beyond [`WINDOW_BYTES_MIN`] each. When it
 /// is given out: windows do not grow until others have been used up.
-const ALLOWANCE_BYTES: usize = 144 * 1024;
+const ALLOWANCE_BYTES: usize = 128 * 1024;
 
 /// Streams of one connection that read as much as they like with the head of an answer of HTTP/1.
 const FAR_STREAMS: usize = 4;
