@@ -43,12 +43,18 @@ impl MemoryBudget {
         self.short.load(Ordering::Relaxed)
     }
 
-    /// Reads the resident memory again and again, until `ending` closes.
+    /// Reads the resident memory again and again, until `ending` closes. From now on the allocator has
+    /// a thread that gives back what is free.
+    ///
+    /// (It has none before: the node agent drops its privileges while it has a single thread.)
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: the last reading stays.
     pub async fn follow(self: Arc<Self>, ending: Closing) {
+        if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+            tracing::warn!(%error, "free memory is given back late");
+        }
         while self.bytes.is_some() && unless(ending.closing(), sleep(SAMPLE_PERIOD)).await.is_some()
         {
             self.sample();
