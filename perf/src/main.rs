@@ -207,6 +207,7 @@ fn chain(waypoint: &Path, envoy: &Path, origin: &Nginx) -> Result<bool, Box<dyn 
 
 /// What a process grows by for each of many connections that have sent one request and stay.
 fn idle_connection_kib(waypoint: &Waypoint) -> Result<f64, Box<dyn Error>> {
+    std::thread::sleep(SETTLE); // What its start has left free goes back to the system first.
     let before = waypoint.resident_kib()?;
     let mut connections = Vec::with_capacity(IDLE_CONNECTIONS);
     for _ in 0..IDLE_CONNECTIONS {
