@@ -26,7 +26,7 @@ use crate::cli::logging::LogHandle;
 use crate::codec::CodecLimits;
 use crate::drain::{Closing, Drain};
 use crate::journey::BODY_IDLE_DEFAULT;
-use crate::memory::MemoryBudget;
+use crate::memory::{self, MemoryBudget};
 use crate::redirect::{Mark, Publication, PublishError, Publisher};
 use crate::resources::{
     self, Generations, ModuleError, Reloader, Report, Sources, Status, Trigger,
@@ -198,6 +198,7 @@ impl App {
         let access_log = state.access_log(&settings)?;
         let records =
             Records::new(Arc::clone(&state.metrics), access_log.clone().zip(settings.access_log));
+        memory::begin_giving_back();
         let memory = MemoryBudget::new(settings.memory_max_bytes);
         tasks.spawn(Arc::clone(&memory).follow(ending.clone()));
         let journey = state.journey(&settings, records, memory, &tasks);

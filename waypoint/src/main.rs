@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// What is free goes back to the system by itself, so that the budget of memory has it again; how it
-/// is compiled stands in `.cargo/config.toml` (docs/decisions/0028).
+/// It has a thread that gives back what is free, so that the budget of memory has it again
+/// (docs/decisions/0028): [`waypoint::memory`] begins it, `.cargo/config.toml` says how soon.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -43,18 +43,12 @@ impl MemoryBudget {
         self.short.load(Ordering::Relaxed)
     }
 
-    /// Reads the resident memory again and again, until `ending` closes. From now on the allocator has
-    /// a thread that gives back what is free.
-    ///
-    /// (It has none before: the node agent drops its privileges while it has a single thread.)
+    /// Reads the resident memory again and again, until `ending` closes.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: the last reading stays.
     pub async fn follow(self: Arc<Self>, ending: Closing) {
-        if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
-            tracing::warn!(%error, "free memory is given back late");
-        }
         while self.bytes.is_some() && unless(ending.closing(), sleep(SAMPLE_PERIOD)).await.is_some()
         {
             self.sample();
@@ -69,6 +63,15 @@ impl MemoryBudget {
         } else if !short && self.short.swap(false, Ordering::Relaxed) {
             tracing::info!(resident, budget, "memory is free again");
         }
+    }
+}
+
+/// Begins the allocator's own thread, which gives back what has been free for a second.
+///
+/// The proxy begins it, not the process: a node agent drops its privileges while it has one thread.
+pub fn begin_giving_back() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "free memory is given back late");
     }
 }
 
