@@ -11,12 +11,12 @@ use futures_util::future::{join_all, try_join_all};
 use h2::server::SendResponse;
 use http::{Method, Request, Response, Version};
 use http_body_util::BodyExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Waypoint, gateway_to, service};
-use crate::origin::{Origin, Speaks};
+use crate::origin::{Origin, Speaks, listener};
 use crate::streams::{Client, request_with};
 
 /// Streams that a client may open at a time.
@@ -38,7 +38,7 @@ pub(crate) struct Eager {
 
 impl Eager {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listener();
         let address = listener.local_addr().unwrap();
         let (sent, held_up) = Default::default();
         let origin = Arc::new(Self { address, sent, held_up, changed: Arc::default() });

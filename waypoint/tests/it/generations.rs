@@ -6,14 +6,14 @@ use http::{Method, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::harness::{
     Kept, PATIENCE, Waypoint, filter, gateway_to, get, post_json, redact_to, request, service,
 };
-use crate::origin::{Origin, Speaks};
+use crate::origin::{Origin, Speaks, listener};
 
 /// Generations of one filter that may live at a time.
 const LIVE_MAX: u64 = 8;
@@ -30,7 +30,7 @@ pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
 
 /// An origin whose answers begin with `head` and then give back every byte that comes.
 pub(crate) async fn never_ending(head: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listener();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -95,7 +95,7 @@ async fn streams_that_never_end_are_ended_when_too_many_generations_live() {
 
 /// An origin that never answers, and says when it has read a request's head.
 pub(crate) async fn silent() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listener();
     let address = listener.local_addr().unwrap();
     let (read, heads) = mpsc::unbounded_channel();
     tokio::spawn(async move {

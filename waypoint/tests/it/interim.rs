@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::client::Raw;
 use crate::harness::{PATIENCE, Waypoint, filter, gateway_to, service};
-use crate::origin::Speaks;
+use crate::origin::{Speaks, listener};
 
 /// An origin that answers with 103, and with 200 once the test permits it.
 struct Hinting {
@@ -21,7 +21,7 @@ struct Hinting {
 
 impl Hinting {
     async fn start(speaks: Speaks) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listener();
         let address = listener.local_addr().unwrap();
         let permits = Arc::new(Semaphore::new(0));
         let permitted = Arc::clone(&permits);

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// A running origin; its connections end with the test's runtime.
 #[derive(Clone)]
@@ -27,13 +27,25 @@ pub(crate) enum Speaks {
     Http2,
 }
 
+/// Connections that may wait for an origin to accept them. Tokio's listeners have 128; the kernel
+/// passes over what comes when that is full, and on a busy machine a crowd's connections then are
+/// not made in time.
+const BACKLOG: u32 = 4096;
+
+/// A socket that listens where a crowd may come, on a port of the kernel's choice.
+pub(crate) fn listener() -> TcpListener {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    socket.listen(BACKLOG).expect("a listening socket")
+}
+
 impl Origin {
     /// An origin that answers with `answer` and records each whole request.
     pub(crate) async fn start(
         speaks: Speaks,
         answer: impl Fn(&Request<Bytes>) -> Response<Bytes> + Clone + Send + Sync + 'static,
     ) -> Self {
-        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a port"), speaks, answer)
+        Self::on(listener(), speaks, answer)
     }
 
     /// As [`Origin::start`], on a socket of the test's own.
@@ -121,7 +133,7 @@ pub(crate) struct Holding {
 impl Holding {
     /// Answers 200 with `body` as JSON.
     pub(crate) async fn start(body: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = listener();
         let address = listener.local_addr().expect("an address");
         let closed = || Arc::new(tokio::sync::Semaphore::new(0));
         let (arrived, released) = (closed(), closed());

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, Response};
 
-use crate::harness::{Waypoint, filter, gateway_to, get, send_http1, service, service_at};
+use crate::harness::{
+    PATIENCE, Waypoint, filter, gateway_to, get, send_http1, service, service_at,
+};
 use crate::origin::{Origin, Speaks};
 use crate::streams::{Client, exchange, request_with, serve};
 
@@ -242,7 +244,7 @@ async fn a_service_that_does_not_answer_in_time_gets_a_504_within_the_bound() {
         let answer = get(waypoint.http(), path).await;
         let took = began.elapsed();
         assert_eq!(answer.status(), 504, "{path}");
-        let bound = Duration::from_millis(290)..Duration::from_secs(3);
+        let bound = Duration::from_millis(290)..Duration::from_secs(15);
         assert!(bound.contains(&took), "{path} took {took:?}");
         let record = waypoint.record(|record| record["path"] == path).await;
         assert_eq!(record["response_flags"], "UT");
@@ -258,7 +260,7 @@ async fn a_request_timeout_cuts_an_answer_that_goes_on_too_long() {
         Response::new(crate::streams::body_of(never))
     })
     .await;
-    let rules = "rules: [{timeouts: {request: 300ms}, backendRefs: [{name: origin, port: 80}]}]";
+    let rules = "rules: [{timeouts: {request: 1s}, backendRefs: [{name: origin, port: 80}]}]";
     let resources = GATEWAY.to_owned() + &route("all", rules) + &service("origin", "http", endless);
     let waypoint = Waypoint::start(&resources).await;
 
@@ -267,7 +269,7 @@ async fn a_request_timeout_cuts_an_answer_that_goes_on_too_long() {
         let answer = client.send(request_with(Method::GET, "/", &[])).await;
         assert_eq!(answer.status(), 200);
         let body = http_body_util::BodyExt::collect(answer.into_body());
-        let body = tokio::time::timeout(Duration::from_secs(5), body).await.expect("in time");
+        let body = tokio::time::timeout(PATIENCE, body).await.expect("in time");
         assert!(body.is_err(), "an answer that was cut is not a whole one");
     }
 }

@@ -11,11 +11,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, request, whole};
-use crate::origin::Speaks;
+use crate::origin::{Speaks, listener};
 
 /// A request to the Gateway with these headers; a `host` among them replaces the default.
 pub(crate) fn request_with(
@@ -168,7 +168,7 @@ pub(crate) async fn serve_raw<T>(
 where
     T: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = listener();
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

@@ -8,10 +8,10 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{Waypoint, gateway_to, get, request, send_http1, service};
+use crate::origin::listener;
 
 /// An authority, and the configuration of a server that has a certificate of it.
 pub(crate) struct Issued {
@@ -39,7 +39,7 @@ pub(crate) fn issued(host: &str) -> Issued {
 
 /// An origin behind TLS that answers every request with its name, and never anything in plain text.
 async fn origin(issued: &Issued, name: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listener();
     let address = listener.local_addr().unwrap();
     let acceptor = TlsAcceptor::from(Arc::clone(&issued.server));
     tokio::spawn(async move {

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::faults::Seeded;
+use crate::origin::listener;
 
 /// Bytes read at a time: about one segment.
 const SEGMENT: usize = 1_460;
@@ -54,7 +55,7 @@ struct Shared {
 
 impl Relay {
     pub(super) async fn start(target: SocketAddr, shape: Shape, seed: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = listener();
         let address = listener.local_addr().expect("an address");
         let (passing, passes) = watch::channel(true);
         let now = || Arc::new(Mutex::new(Instant::now()));

@@ -13,12 +13,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::oracle::{Kind, Ledger, Numbered};
 use crate::faults::Seeded;
-use crate::origin::Speaks;
+use crate::origin::{Speaks, listener};
 use crate::streams::{AnyBody, body_of, full};
 
 /// Requests that share a connection of HTTP/2 at a time, about.
@@ -61,7 +61,7 @@ impl Witness {
         seed: u64,
         ledger: &Arc<Ledger>,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = listener();
         let address = listener.local_addr().expect("an address");
         let witness = Self { address, seed, ledger: Arc::clone(ledger), manner, speaks };
         let serving = witness.clone();
