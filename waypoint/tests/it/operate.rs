@@ -243,7 +243,7 @@ async fn a_flood_that_meets_the_memory_budget_is_forgotten_when_its_clients_are_
     let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
     let resources = gateway_to("origin") + &service_at("origin", "kubernetes.io/h2c", &addresses);
     let at_rest = Waypoint::start(&resources).await.resident_kib() / 1024;
-    let budget = ((at_rest + FLOOD_MIB) * 100 / 95).to_string();
+    let budget = ((at_rest + FLOOD_MIB) * 100 / waypoint::memory::SHED_PERCENT).to_string();
     let waypoint = Waypoint::start_with(&resources, &["--memory-max-mib", &budget]).await;
 
     let mut flood = Vec::new();
