@@ -286,8 +286,7 @@ fn chain_of(error: &dyn std::error::Error) -> String {
 impl Drop for Record {
     fn drop(&mut self) {
         self.unwound();
-        let sink = Arc::clone(&self.sink);
-        sink.write(self);
+        self.sink.write(self);
     }
 }
 

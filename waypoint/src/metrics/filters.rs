@@ -219,7 +219,7 @@ fn guest(mut encoder: MetricEncoder<'_>, value: &MetricValue) -> fmt::Result {
                 each.push((*bound as f64, at_most - below));
                 below = *at_most;
             }
-            each.push((f64::MAX, count - below));
+            each.push((f64::INFINITY, count - below));
             encoder.encode_histogram::<NoLabelSet>(*sum as f64, *count, &each, None)
         }
     }
@@ -245,4 +245,47 @@ fn sanitised(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
     let name: String = name.chars().map(plain).collect();
     format!("wasmcustom_{}", name.trim_end_matches("_total"))
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    struct One;
+
+    impl FilterSource for One {
+        fn samples(&self) -> Vec<FilterSample> {
+            let value =
+                MetricValue::Histogram { count: 5, sum: 70, buckets: vec![(8, 1), (16, 3)] };
+            vec![FilterSample {
+                name: "ns/one".to_owned(),
+                generation: 1,
+                live_generations: 1,
+                stats: Stats::default(),
+                guest: vec![GuestMetric { name: "sizes".to_owned(), value }],
+            }]
+        }
+    }
+
+    #[test]
+    fn a_guests_histogram_has_its_buckets_and_one_for_the_rest() {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(FilterCollector::new(Arc::new(One))));
+        let mut scrape = String::new();
+        text::encode(&mut scrape, &registry).expect("a String");
+
+        let lines: Vec<_> =
+            scrape.lines().filter(|line| line.starts_with("wasmcustom_sizes_")).collect();
+        let expected = [
+            "wasmcustom_sizes_sum{filter=\"ns/one\"} 70.0",
+            "wasmcustom_sizes_count{filter=\"ns/one\"} 5",
+            "wasmcustom_sizes_bucket{le=\"8.0\",filter=\"ns/one\"} 1",
+            "wasmcustom_sizes_bucket{le=\"16.0\",filter=\"ns/one\"} 3",
+            "wasmcustom_sizes_bucket{le=\"+Inf\",filter=\"ns/one\"} 5",
+        ];
+        assert_eq!(lines, expected);
+    }
 }
