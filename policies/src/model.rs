@@ -8,7 +8,7 @@ mod clients;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -248,7 +248,7 @@ pub struct Rule {
     /// final, and add to those that ran before.
     pub filters: Vec<FilterKey>,
     /// What it does by itself.
-    pub actions: Actions,
+    pub actions: Arc<Actions>,
     /// `timeouts.request`: from the request's head to the end of the response; `None` = no bound.
     pub request_timeout: Option<Duration>,
     /// `timeouts.backendRequest`: one attempt, until its response's head.
@@ -286,6 +286,13 @@ impl Actions {
             && self.mirrors.is_empty()
     }
 
+    /// The same for many to hold. All that do nothing are one: most are, and what a request among
+    /// thousands of rules reads of its own is seldom in a cache.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        static NONE: LazyLock<Arc<Actions>> = LazyLock::new(Arc::default);
+        if self.is_empty() { Arc::clone(&NONE) } else { Arc::new(self) }
+    }
+
     /// Takes from the rule what a backend does not change itself. Both were written for the path
     /// that the rule matches, so one is never applied to what the other has made.
     pub(crate) fn inherit_rewrite(&mut self, rule: &Self) {
@@ -313,12 +320,13 @@ pub struct Mirror {
 pub struct Backend {
     /// Its share; relative to the sum of the rule's weights.
     pub weight: u32,
-    /// The service port, or why it cannot be used: that share of the requests gets 500.
-    pub target: Result<ServicePortKey, BackendFault>,
+    /// The service port, or why it cannot be used: that share of the requests gets 500. Backends
+    /// that mean the same one share it.
+    pub target: Result<Arc<ServicePortKey>, BackendFault>,
     /// Filters that this backend names, in the order in which they run.
     pub filters: Vec<FilterKey>,
     /// What its own filters do, after those of the rule.
-    pub actions: Actions,
+    pub actions: Arc<Actions>,
 }
 
 /// Why a backend cannot be used.

@@ -155,8 +155,8 @@ impl Destination {
 
     /// What the rule does, then what its chosen backend does.
     pub fn actions(&self) -> impl DoubleEndedIterator<Item = &Actions> {
-        let rule = self.rule.as_ref().map(|rule| &rule.actions);
-        rule.into_iter().chain(self.backend().map(|backend| &backend.actions))
+        let rule = self.rule.as_ref().map(|rule| &*rule.actions);
+        rule.into_iter().chain(self.backend().map(|backend| &*backend.actions))
     }
 
     /// `urlRewrite` of the backend, which has that of its rule in it, or else of the rule.

@@ -102,7 +102,7 @@ fn beyond_default(key: &ServicePortKey, rules: &[Ready]) -> Vec<&'static str> {
     let every = |holds: fn(&Rule) -> bool| rules.iter().all(|ready| holds(&ready.rule));
     let takes_all = |ready: &Ready| ready.matches.iter().all(|(when, _)| when.holds_always());
     let to_itself = |ready: &Ready| {
-        let itself = |one: &Backend| one.weight > 0 && one.target.as_ref() == Ok(key);
+        let itself = |one: &Backend| one.weight > 0 && one.target.as_deref() == Ok(key);
         matches!(&ready.rule.backends[..], [one] if itself(one))
     };
     let defaults = [

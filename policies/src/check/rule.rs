@@ -47,14 +47,16 @@ impl<'a> Checker<'a> {
             backends.clear();
             (actions.redirect, actions.cors) = (None, None);
         }
-        for backend in &mut backends {
-            backend.actions.inherit_rewrite(&actions);
+        if actions.rewrite.is_some() {
+            for backend in &mut backends {
+                Arc::make_mut(&mut backend.actions).inherit_rewrite(&actions);
+            }
         }
         let ready = Rule {
             id: format!("{}/{}/{label}", key.namespace, key.name).into(),
             route: key.clone(),
             filters: self.attached.of_rule(key, named.unwrap_or_default()),
-            actions,
+            actions: actions.shared(),
             request_timeout: rule.timeouts.request(),
             backend_timeout: rule.timeouts.backend_request(),
             backends,
@@ -86,9 +88,9 @@ impl<'a> Checker<'a> {
         let at = format!("spec/rules/{index}/backendRefs/{number}");
         let target = self.target(route, &at, backend, "its requests get 500", faults);
         let named = self.named_filters(route, &at, &backend.filters, faults);
-        let actions = self.actions(route, &at, &backend.filters, rule, faults);
+        let actions = self.actions(route, &at, &backend.filters, rule, faults).shared();
         let target = target.and_then(|key| match named {
-            Some(_) => Ok(key),
+            Some(_) => Ok(self.keys.share(key)),
             None => Err(BackendFault::FilterNotFound),
         });
         let filters = self.attached.in_order(named.unwrap_or_default());

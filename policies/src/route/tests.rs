@@ -5,14 +5,14 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 
 use super::*;
-use crate::model::{Actions, ResourceKey};
+use crate::model::ResourceKey;
 
 fn rule(id: &str) -> Arc<Rule> {
     Arc::new(Rule {
         id: id.into(),
         route: ResourceKey { kind: String::new(), namespace: String::new(), name: id.into() },
         filters: Vec::new(),
-        actions: Actions::default(),
+        actions: Arc::default(),
         request_timeout: None,
         backend_timeout: None,
         backends: Vec::new(),
