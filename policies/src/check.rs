@@ -83,7 +83,6 @@ fn run(resources: &Resources, numbering: &Numbering) -> Checked {
         resources,
         report: Report::default(),
         services: BTreeMap::new(),
-        keys: Keys::default(),
         tls: Covered::default(),
         attached: Attached::default(),
         slots: BTreeMap::new(),
@@ -104,7 +103,6 @@ struct Checker<'a> {
     resources: &'a Resources,
     report: Report,
     services: BTreeMap<ServicePortKey, Draft>,
-    keys: Keys,
     tls: Covered,
     attached: Attached,
     /// Merged listeners by namespace and port.
@@ -115,21 +113,6 @@ struct Checker<'a> {
     route_reasons: BTreeMap<ServicePortKey, Vec<Reason>>,
     /// Routes with a rule that names a refused filter, by that filter.
     denied_routes: BTreeMap<ResourceKey, BTreeSet<ResourceKey>>,
-}
-
-/// Service ports that backends mean, each once.
-#[derive(Default)]
-struct Keys(BTreeSet<Arc<ServicePortKey>>);
-
-impl Keys {
-    fn share(&mut self, key: ServicePortKey) -> Arc<ServicePortKey> {
-        if let Some(known) = self.0.get(&key) {
-            return Arc::clone(known);
-        }
-        let key = Arc::new(key);
-        self.0.insert(Arc::clone(&key));
-        key
-    }
 }
 
 /// What the check has to say.

@@ -295,8 +295,7 @@ impl Actions {
 
     /// Takes from the rule what a backend does not change itself. Both were written for the path
     /// that the rule matches, so one is never applied to what the other has made.
-    pub(crate) fn inherit_rewrite(&mut self, rule: &Self) {
-        let Some(of_rule) = &rule.rewrite else { return };
+    pub(crate) fn inherit_rewrite(&mut self, of_rule: &Rewrite) {
         let own = self.rewrite.take();
         let (hostname, path) = own.map_or((None, None), |own| (own.hostname, own.path));
         self.rewrite = Some(Rewrite {
@@ -310,7 +309,7 @@ impl Actions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
     /// The service port.
-    pub target: ServicePortKey,
+    pub target: Arc<ServicePortKey>,
     /// How many of how many requests are copied.
     pub share: (u32, u32),
 }

@@ -47,9 +47,9 @@ impl<'a> Checker<'a> {
             backends.clear();
             (actions.redirect, actions.cors) = (None, None);
         }
-        if actions.rewrite.is_some() {
+        if let Some(rewrite) = &actions.rewrite {
             for backend in &mut backends {
-                Arc::make_mut(&mut backend.actions).inherit_rewrite(&actions);
+                Arc::make_mut(&mut backend.actions).inherit_rewrite(rewrite);
             }
         }
         let ready = Rule {
@@ -90,7 +90,7 @@ impl<'a> Checker<'a> {
         let named = self.named_filters(route, &at, &backend.filters, faults);
         let actions = self.actions(route, &at, &backend.filters, rule, faults).shared();
         let target = target.and_then(|key| match named {
-            Some(_) => Ok(self.keys.share(key)),
+            Some(_) => Ok(key),
             None => Err(BackendFault::FilterNotFound),
         });
         let filters = self.attached.in_order(named.unwrap_or_default());
@@ -105,7 +105,7 @@ impl<'a> Checker<'a> {
         backend: &BackendRef,
         lost: &str,
         faults: &mut Vec<Refusal>,
-    ) -> Result<ServicePortKey, BackendFault> {
+    ) -> Result<Arc<ServicePortKey>, BackendFault> {
         self.backend_target(route, at, backend, lost).map_err(|(fault, problem)| {
             faults.push((fault.reason(), problem.message.clone()));
             let namespace =
@@ -124,7 +124,7 @@ impl<'a> Checker<'a> {
         at: &str,
         backend: &BackendRef,
         lost: &str,
-    ) -> Result<ServicePortKey, (BackendFault, Box<Problem>)> {
+    ) -> Result<Arc<ServicePortKey>, (BackendFault, Box<Problem>)> {
         let warn = |field: &str, message: String| {
             Problem::warning("backend", &route.at(&format!("{at}/{field}")), message)
         };
@@ -156,8 +156,8 @@ impl<'a> Checker<'a> {
         }
         let port = backend.port.unwrap_or_default();
         let key = ServicePortKey { namespace: namespace.to_owned(), name: name.to_owned(), port };
-        if self.services.contains_key(&key) {
-            return Ok(key);
+        if let Some(draft) = self.services.get(&key) {
+            return Ok(Arc::clone(&draft.key));
         }
         let problem = match self.resources.get::<Service>(namespace, name) {
             None => {

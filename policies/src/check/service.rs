@@ -17,6 +17,8 @@ use crate::resource::service::{
 /// One service port before its filters are known.
 #[derive(Debug)]
 pub(super) struct Draft {
+    /// Its own key, for the backends that mean it.
+    pub key: Arc<ServicePortKey>,
     pub name: String,
     pub protocol: AppProtocol,
     pub distribution: Distribution,
@@ -57,7 +59,9 @@ impl<'a> Checker<'a> {
     pub(super) fn services(&mut self) {
         for service in self.resources.each::<Service>() {
             for port in service.spec.ports.iter().filter(|port| port.protocol == Transport::Tcp) {
+                let key = key_of(service, port.port);
                 let draft = Draft {
+                    key: Arc::new(key.clone()),
                     name: port.name.clone(),
                     protocol: protocol(port),
                     distribution: service
@@ -72,7 +76,7 @@ impl<'a> Checker<'a> {
                         .collect(),
                     ending: Vec::new(),
                 };
-                self.services.insert(key_of(service, port.port), draft);
+                self.services.insert(key, draft);
             }
         }
         let mut with_slices = BTreeSet::new();
