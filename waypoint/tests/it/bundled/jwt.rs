@@ -207,11 +207,11 @@ async fn a_token_that_expires_while_it_is_remembered_is_refused() {
     let token = key.token(&claims(&json!({"exp": expiry})));
 
     // Each of the two VMs may have to verify it once.
-    for _ in 0..3 {
+    for _ in 0..4 {
         assert_eq!(with_token(&waypoint, &token).await.status(), 200);
     }
     let hits = "wasmcustom_jwt_auth_cache_hits_total{filter=\"default/jwt\"}";
-    assert!(series(&waypoint, hits).await >= 1, "it is remembered");
+    assert!(series(&waypoint, hits).await >= 2, "it is remembered");
     until_status(&waypoint, &token, 401).await;
 
     assert!(now() >= expiry, "not before its time");
@@ -253,16 +253,20 @@ async fn keys_serve_on_while_their_publisher_fails() {
 
 #[tokio::test]
 async fn keys_that_are_older_than_their_age_serve_no_more_until_they_are_fetched_anew() {
+    /// Requests of a new token that may pass when a remembered one does not any more: two VMs may
+    /// differ by a millisecond in the age of their keys.
+    const LATE_MAX: usize = 5;
     let (waypoint, origin, key, set) = fetching("2s").await;
     let token = key.token(&claims(&json!({})));
     until_status(&waypoint, &token, 200).await;
     set.lock().clear();
 
-    // A remembered token is not accepted either. Two VMs may differ by a millisecond in the age of
-    // their keys.
+    // A remembered token is not accepted either.
     until_status(&waypoint, &token, 503).await;
+    let before = origin.seen().len();
     until_status(&waypoint, &key.token(&claims(&json!({}))), 503).await;
     let passed = origin.seen().len();
+    assert!(passed - before <= LATE_MAX, "{} of a new token", passed - before);
     *set.lock() = jwks(&[&key]);
 
     until_status(&waypoint, &token, 200).await;
