@@ -7,9 +7,11 @@ mod takeover;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -17,6 +19,7 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
+use tokio_util::sync::DropGuard;
 use waypoint_policies::Place;
 use waypoint_policies::ports::Ports;
 
@@ -26,6 +29,7 @@ use crate::cli::logging::LogHandle;
 use crate::codec::CodecLimits;
 use crate::drain::{Closing, Drain};
 use crate::journey::BODY_IDLE_DEFAULT;
+use crate::lanes::Lanes;
 use crate::memory::{self, MemoryBudget};
 use crate::redirect::{Mark, Publication, PublishError, Publisher};
 use crate::resources::{
@@ -67,7 +71,7 @@ pub struct Settings {
     pub stats: SocketAddr,
     /// The health port.
     pub health: SocketAddr,
-    /// Worker threads; the number of cores without it.
+    /// Worker threads, and as many lanes; the number of cores without it.
     pub workers: Option<u16>,
     /// Downstream connections at a time; fewer where descriptors are short.
     pub connections_max: u32,
@@ -178,6 +182,7 @@ pub struct App {
     successor: Option<UnixListener>,
     health: Health,
     _watcher: Option<notify::RecommendedWatcher>,
+    _lanes: DropGuard,
 }
 
 impl App {
@@ -205,6 +210,8 @@ impl App {
 
         let (publisher, known) = publisher(&settings, state.mark)?;
         let (clients, slots) = state.clients(&settings);
+        let (lanes, lanes_end) = Lanes::start(lanes(&settings)).map_err(StartError::Runtime)?;
+        tasks.spawn(lanes.clone().keep_even(ending.clone()));
         let keeps = settings.takeover.is_some();
         let addresses = Arc::new(Addresses::new(settings.addresses_file.clone(), keeps));
         let mut inherited = match &settings.takeover {
@@ -221,6 +228,7 @@ impl App {
             journey,
             limits: CodecLimits { body_idle_timeout: BODY_IDLE_DEFAULT, ..CodecLimits::default() },
             slots,
+            lanes,
             clients: Arc::clone(&clients),
             closing: closing.clone(),
             tasks: traffic_tasks.clone(),
@@ -291,6 +299,7 @@ impl App {
             successor,
             health,
             _watcher: watcher,
+            _lanes: lanes_end,
         };
         Ok((app, signals))
     }
@@ -370,6 +379,12 @@ impl App {
         }
         tracing::info!("drained");
     }
+}
+
+/// As many as there are workers.
+fn lanes(settings: &Settings) -> NonZeroUsize {
+    let workers = settings.workers.and_then(|workers| NonZeroUsize::new(workers.into()));
+    workers.or_else(|| available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// What the operator says to a running process.

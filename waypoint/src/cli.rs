@@ -103,7 +103,8 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "WAYPOINT_HEALTH", default_value = "0.0.0.0:15021")]
     health: SocketAddr,
 
-    /// Worker threads; the number of cores by default.
+    /// Threads for connections of HTTP/1, and as many for everything else; the number of cores by
+    /// default.
     #[arg(long, env = "WAYPOINT_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
 

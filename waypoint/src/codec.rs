@@ -49,11 +49,12 @@ pub use self::{
     http1::client::{Remains, Wire, WireError},
     hygiene::{EncodedSlashes, Refusal, remove_connection_specific, unite_content_lengths},
     interim::{INTERIM_MAX, Interim},
-    io::{Channel, Io, Socket},
+    io::{Channel, Socket},
     sending::Sending,
 };
 use crate::drain::{Closing, Tasks, unless};
 use crate::identity::PeerCertificate;
+use crate::lanes;
 use crate::overload::Held;
 
 /// What HTTP/2 clients send first (RFC 9113, 3.4).
@@ -200,9 +201,9 @@ pub struct Tunnel(Arc<Mutex<Option<Box<dyn TunnelIo>>>>);
 /// Serves one connection until it ends.
 ///
 /// At [`Closing::closing`] the requests in flight are finished; at [`Closing::cut`] they are cut.
-/// HTTP/2 streams run as tasks of their own, on any worker.
+/// HTTP/2 streams run as tasks of their own, on any worker; a connection of HTTP/1 stays in its lane.
 pub async fn serve<J: Journey>(
-    io: Io,
+    io: Channel,
     info: Arc<ConnectionInfo>,
     limits: &CodecLimits,
     journey: J,
@@ -224,6 +225,9 @@ pub async fn serve<J: Journey>(
         }
         // It hears of the cut itself, to say so with a GOAWAY.
         Some((Alpn::Http2, early)) => {
+            if lanes::leave().await {
+                io.settle_here();
+            }
             Box::pin(http2::serve(io, early.freeze(), connection)).await;
         }
         None => {}
@@ -232,7 +236,7 @@ pub async fn serve<J: Journey>(
 
 /// Reads until the protocol is known; `None` if the client leaves or is too slow.
 async fn first_bytes<J>(
-    io: &mut Io,
+    io: &mut Channel,
     alpn: Option<Alpn>,
     connection: &Connection<J>,
 ) -> Option<(Alpn, BytesMut)> {

@@ -7,7 +7,7 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::time;
+use tokio::{runtime::Handle, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 #[cfg(test)]
@@ -27,6 +27,7 @@ pub struct Drain {
 #[derive(Clone, Debug)]
 pub struct Tasks {
     tracker: TaskTracker,
+    workers: Handle,
 }
 
 /// Tells when new work must stop, and later when running work must too.
@@ -39,9 +40,13 @@ pub struct Closing {
 // === impl Drain ===
 
 impl Drain {
-    /// Makes the three handles of one drain.
+    /// Makes the three handles of one drain, whose tasks run on the workers of the caller's runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
     pub fn new() -> (Self, Tasks, Closing) {
-        let tasks = Tasks { tracker: TaskTracker::new() };
+        let tasks = Tasks { tracker: TaskTracker::new(), workers: Handle::current() };
         let closing = Closing { closing: CancellationToken::new(), cut: CancellationToken::new() };
         (Self { tasks: tasks.clone(), closing: closing.clone() }, tasks, closing)
     }
@@ -69,9 +74,14 @@ impl Drain {
 // === impl Tasks ===
 
 impl Tasks {
-    /// Runs `task` on any worker until it ends.
+    /// Runs `task` on any worker until it ends, also when a lane asks for it.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        drop(self.tracker.spawn(task));
+        self.spawn_on(&self.workers, task);
+    }
+
+    /// As [`Self::spawn`], on another runtime.
+    pub fn spawn_on(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        drop(self.tracker.spawn_on(task, runtime));
     }
 
     /// How many tasks run.

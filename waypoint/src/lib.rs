@@ -37,6 +37,7 @@ pub mod drain;
 pub mod error;
 pub mod grpc;
 pub mod journey;
+pub mod lanes;
 pub mod memory;
 pub mod mirror;
 pub mod overload;

@@ -11,7 +11,7 @@ mod terms;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream as StdTcpStream},
     os::fd::{AsFd, BorrowedFd},
     pin::pin,
     sync::Arc,
@@ -31,8 +31,9 @@ pub use self::{
     terms::{TlsSource, TlsTerms},
 };
 use crate::{
-    codec::{self, CodecLimits, ConnectionInfo, Io, Journey, Socket},
+    codec::{self, Channel, CodecLimits, ConnectionInfo, Journey, Socket},
     drain::{Closing, Tasks, unless},
+    lanes::Lanes,
     overload::Clients,
 };
 
@@ -81,6 +82,8 @@ pub struct Entrance {
     /// How many connections may be open. Listeners that share it share the bound. When none is
     /// left, accepting waits.
     pub connections: Arc<Semaphore>,
+    /// Who serves the connections.
+    pub lanes: Lanes,
     /// Who counts the connections and requests of each client. Past its bound a connection is closed.
     pub clients: Arc<Clients>,
     /// Told of each handshake that failed, for the metric.
@@ -151,10 +154,11 @@ impl Listener {
                         stream,
                         slot,
                         entrance: entrance.clone(),
-                        closing: closing.clone(),
+                        // Of its own: connections need not take turns at a lock that all have.
+                        closing: closing.child(),
                         tasks: tasks.clone(),
                     };
-                    tasks.spawn(work.serve(journey.clone()));
+                    entrance.lanes.spawn(tasks, work.serve(journey.clone()));
                 }
                 Err(error) if is_exhaustion(&error) => {
                     tracing::warn!(listener = %entrance.name, %error, "accepting pauses");
@@ -170,10 +174,11 @@ impl Listener {
     async fn accept(
         &self,
         connections: &Arc<Semaphore>,
-    ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    ) -> io::Result<(StdTcpStream, OwnedSemaphorePermit)> {
         let slot = connections.clone().acquire_owned().await.map_err(io::Error::other)?;
         let (stream, _) = self.listener.accept().await?;
-        Ok((stream, slot))
+        // Its readiness is heard of in a lane, not here.
+        Ok((stream.into_std()?, slot))
     }
 }
 
@@ -189,7 +194,7 @@ fn is_exhaustion(error: &io::Error) -> bool {
 
 /// A connection on its way to the codec.
 struct Accepted {
-    stream: TcpStream,
+    stream: StdTcpStream,
     slot: OwnedSemaphorePermit,
     entrance: Entrance,
     closing: Closing,
@@ -208,11 +213,14 @@ impl Accepted {
             return; // Before a byte is read.
         };
         let client = Arc::new(client);
+        let Ok(stream) = TcpStream::from_std(stream) else {
+            return; // No descriptor is left to wait with.
+        };
         let socket = Socket::new(stream);
         let Some(source) = &entrance.tls else {
             let mut info = ConnectionInfo::new(peer, local, entrance.name, None);
             info.client = Some(client);
-            let (io, info) = (Io::Plain(socket), Arc::new(info));
+            let (io, info) = (Channel::Plain(socket), Arc::new(info));
             codec::serve(io, info, &entrance.limits, journey, closing, &tasks).await;
             return drop(slot);
         };
@@ -226,7 +234,7 @@ impl Accepted {
         let mut info = ConnectionInfo::new(peer, local, entrance.name, Some(info));
         let named = info.principal().and_then(|principal| entrance.clients.named(principal));
         info.client = Some(named.map_or_else(|| Arc::clone(&client), Arc::new));
-        let (io, info, closing) = (Io::Tls(Box::new(stream)), Arc::new(info), closing.child());
+        let (io, info, closing) = (Channel::tls(stream), Arc::new(info), closing.child());
         let hold = Box::pin(bond.hold(closing.clone()));
         let serving =
             pin!(codec::serve(io, info, &entrance.limits, journey, closing.clone(), &tasks));
@@ -242,7 +250,7 @@ impl Accepted {
 }
 
 /// Sets the socket's options and reads its addresses.
-fn prepare(stream: &TcpStream) -> io::Result<(SocketAddr, SocketAddr)> {
+fn prepare(stream: &StdTcpStream) -> io::Result<(SocketAddr, SocketAddr)> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     Ok((canonical(stream.peer_addr()?), canonical(stream.local_addr()?)))

@@ -18,6 +18,7 @@ use super::takeover::Inherited;
 use crate::codec::CodecLimits;
 use crate::drain::{Closing, Tasks};
 use crate::journey::Journey;
+use crate::lanes::Lanes;
 use crate::listener::{self, HandshakeLog, Listener, TlsSource};
 use crate::metrics::Metrics;
 use crate::overload::Clients;
@@ -38,6 +39,7 @@ pub(super) struct Sockets {
     pub(super) journey: Journey,
     pub(super) limits: CodecLimits,
     pub(super) slots: Arc<Semaphore>,
+    pub(super) lanes: Lanes,
     pub(super) clients: Arc<Clients>,
     pub(super) closing: Closing,
     pub(super) tasks: Tasks,
@@ -161,6 +163,7 @@ impl Sockets {
             limits: self.limits,
             handshake_timeout: listener::Entrance::HANDSHAKE_TIMEOUT,
             connections: Arc::clone(&self.slots),
+            lanes: self.lanes.clone(),
             clients: Arc::clone(&self.clients),
             handshake_failed: Arc::new(move |failure, peer| {
                 metrics.handshake_failed(failure.reason());

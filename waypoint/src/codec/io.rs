@@ -1,10 +1,11 @@
-//! Connections as bytes, plain or in TLS: the client's ([`Io`]) and an endpoint's ([`Channel`]).
+//! Connections as bytes, plain or in TLS: a client's and an endpoint's.
 //!
 //! A [`Socket`] can be cloned, so that a reader, a writer and whoever watches for a reset each hold
 //! it without a lock.
 
 use std::{
     io,
+    os::fd::AsFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -18,7 +19,7 @@ use tokio::{
     net::TcpStream,
     time,
 };
-use tokio_rustls::{client, server::TlsStream};
+use tokio_rustls::TlsStream;
 
 /// How long and how much a client may still send after our FIN, before the connection is dropped.
 const LINGER_WAIT: Duration = Duration::from_secs(1);
@@ -29,20 +30,26 @@ const LINGER_READ_BYTES: usize = 4 * 1024;
 
 /// A TCP connection, cheap to clone. One task reads and one task writes at a time.
 #[derive(Clone, Debug)]
-pub struct Socket(Arc<TcpStream>);
+pub struct Socket {
+    stream: Arc<TcpStream>,
+    /// Where the socket is new, its readiness is not known yet: the first read asks the kernel.
+    untried: bool,
+}
 
-/// A client's connection.
-#[derive(Debug)]
-pub enum Io {
+/// A connection as bytes, cheap to clone: who reads, who writes, and whoever goes on with an upload
+/// beside the one who reads the answer. One task reads and one task writes at a time.
+#[derive(Clone)]
+pub enum Channel {
     Plain(Socket),
-    Tls(Box<TlsStream<Socket>>),
+    /// Behind a lock, for in TLS a read may write and the other way round. It is held for one poll.
+    Tls(Arc<Mutex<TlsStream<Socket>>>),
 }
 
 // === impl Socket ===
 
 impl Socket {
     pub fn new(stream: TcpStream) -> Self {
-        Self(Arc::new(stream))
+        Self { stream: Arc::new(stream), untried: false }
     }
 
     /// Resolves when the connection has failed: a reset, never a FIN.
@@ -52,17 +59,28 @@ impl Socket {
     /// Cancel safe: the failure stays.
     pub(super) async fn failed(&self) {
         // The driver's end is the process' end: no one waits for an answer then.
-        while let Ok(ready) = self.0.ready(Interest::ERROR).await {
+        while let Ok(ready) = self.stream.ready(Interest::ERROR).await {
             if ready.is_error() {
                 return;
             }
         }
     }
 
+    /// See [`Channel::settle_here`].
+    fn settle_here(&mut self) {
+        let again = || {
+            let socket = self.stream.as_fd().try_clone_to_owned()?;
+            TcpStream::from_std(socket.into())
+        };
+        if let Ok(stream) = again() {
+            *self = Self { stream: Arc::new(stream), untried: true };
+        }
+    }
+
     /// Tells the peer that nothing more comes.
     pub(super) fn end(&self) {
         // Nothing to do about a failure: then the peer is gone.
-        let _ = SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write);
+        let _ = SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write);
     }
 
     /// Ends our side and lets the client read what it was sent. A connection that is dropped with
@@ -85,22 +103,30 @@ impl Socket {
     /// Makes the close that follows a reset, so that a cut answer cannot look complete.
     pub(super) fn reset_on_close(&self) {
         // Nothing to do about a failure: the connection closes either way.
-        let _ = SockRef::from(&*self.0).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO));
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.untried {
+            self.untried = false;
+            let socket = SockRef::from(&*self.stream);
+            match io::Read::read(&mut &*socket, buffer.initialize_unfilled()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome.map(|bytes| buffer.advance(bytes))),
+            }
+        }
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
+            ready!(self.stream.poll_read_ready(cx))?;
             let mut read = None;
-            let drained = self.0.try_io(Interest::READABLE, || {
+            let drained = self.stream.try_io(Interest::READABLE, || {
                 let room = buffer.remaining();
-                let bytes = self.0.try_read_buf(buffer)?;
+                let bytes = self.stream.try_read_buf(buffer)?;
                 read = Some(bytes);
                 // A short read emptied the socket. Saying so clears its readiness and saves the
                 // read that would only return EAGAIN.
@@ -133,8 +159,8 @@ impl AsyncWrite for Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write_vectored(slices) {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write_vectored(slices) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => return Poll::Ready(outcome),
             }
@@ -150,98 +176,8 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
+        Poll::Ready(SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
     }
-}
-
-// === impl Io ===
-
-impl Io {
-    /// The connection beneath.
-    pub fn socket(&self) -> Socket {
-        match self {
-            Self::Plain(socket) => socket.clone(),
-            Self::Tls(stream) => stream.get_ref().0.clone(),
-        }
-    }
-
-    /// Its reading and its writing side, for two owners.
-    pub(super) fn split(
-        self,
-    ) -> (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>) {
-        match self {
-            Self::Plain(socket) => (Box::new(socket.clone()), Box::new(socket)),
-            Self::Tls(stream) => {
-                let (read, write) = tokio::io::split(stream);
-                (Box::new(read), Box::new(write))
-            }
-        }
-    }
-}
-
-/// Runs one poll method of whichever stream it is.
-macro_rules! either {
-    ($self:ident, $stream:ident => $poll:expr) => {
-        match $self.get_mut() {
-            Io::Plain(plain) => {
-                let $stream = Pin::new(plain);
-                $poll
-            }
-            Io::Tls(tls) => {
-                let $stream = Pin::new(tls);
-                $poll
-            }
-        }
-    };
-}
-
-impl AsyncRead for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read(cx, buffer))
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_shutdown(cx))
-    }
-}
-
-/// A connection to an endpoint, cheap to clone: whoever goes on with an upload holds it beside the
-/// one who reads the answer. One task reads and one task writes at a time.
-#[derive(Clone)]
-pub enum Channel {
-    Plain(Socket),
-    /// Behind a lock, for in TLS a read may write and the other way round. It is held for one poll.
-    Tls(Arc<Mutex<client::TlsStream<Socket>>>),
 }
 
 // === impl Channel ===
@@ -251,8 +187,26 @@ impl Channel {
         Self::Plain(Socket::new(stream))
     }
 
-    pub fn tls(stream: client::TlsStream<Socket>) -> Self {
-        Self::Tls(Arc::new(Mutex::new(stream)))
+    pub fn tls(stream: impl Into<TlsStream<Socket>>) -> Self {
+        Self::Tls(Arc::new(Mutex::new(stream.into())))
+    }
+
+    /// The connection beneath.
+    pub(super) fn socket(&self) -> Socket {
+        match self {
+            Self::Plain(socket) => socket.clone(),
+            Self::Tls(stream) => stream.lock().get_ref().0.clone(),
+        }
+    }
+
+    /// Goes on in the lane, or on the workers, that the caller is in: from here on the socket's readiness
+    /// is heard of there. Clones of a plain connection stay where they are. Where the process is out of
+    /// descriptors nothing changes, and the connection goes on as it is, only slower.
+    pub(crate) fn settle_here(&mut self) {
+        match self {
+            Self::Plain(socket) => socket.settle_here(),
+            Self::Tls(stream) => stream.lock().get_mut().0.settle_here(),
+        }
     }
 
     /// Cuts the sending side. In TLS without a closing message: what was sent is not whole.

@@ -26,6 +26,7 @@ use tokio::{
 use super::{Body, BodyError, CodecLimits, ConnectionInfo, Interim, Journey, Refusal};
 use crate::{
     drain::{Closing, Drain, Tasks},
+    lanes::Lanes,
     listener::{Entrance, HandshakeFailure, Listener, TlsSource, TlsTerms},
     overload::{Bounds, Clients, Refused},
 };
@@ -74,6 +75,7 @@ pub(crate) struct Setup {
     pub(crate) bounds: Bounds,
     pub(crate) tls: Option<Arc<dyn rustls::server::ResolvesServerCert>>,
     pub(crate) handshake_timeout: Duration,
+    pub(crate) lanes: Lanes,
 }
 
 impl Default for Setup {
@@ -83,7 +85,14 @@ impl Default for Setup {
         let all = u32::MAX;
         let bounds =
             Bounds { connections_per_address: all, requests_per_client: all, requests: all };
-        Self { limits, connections: 100, bounds, tls: None, handshake_timeout }
+        Self {
+            limits,
+            connections: 100,
+            bounds,
+            tls: None,
+            handshake_timeout,
+            lanes: Lanes::none(),
+        }
     }
 }
 
@@ -105,6 +114,7 @@ impl Rig {
             limits: setup.limits,
             handshake_timeout: setup.handshake_timeout,
             connections: Arc::new(Semaphore::new(setup.connections)),
+            lanes: setup.lanes,
             clients: Clients::new(setup.bounds, Arc::default(), Refused::default()),
             handshake_failed: Arc::new(move |failure, _| _ = failed.send(failure)),
         };

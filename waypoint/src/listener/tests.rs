@@ -1,3 +1,5 @@
+use std::num::NonZeroUsize;
+
 use http::Response;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -75,6 +77,25 @@ async fn tls_settles_http1_by_alpn_or_without_it() {
         patiently(client.read_to_string(&mut answer)).await.expect("a clean end with close_notify");
         let want = format!("\r\n\r\nhttps://a.test/x Some(\"a.test\") {known} 1.3");
         assert!(answer.ends_with(&want), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn tls_goes_on_in_another_lane() {
+    let (lanes, _end) = Lanes::start(const { NonZeroUsize::new(2).unwrap() }).expect("threads");
+    let (rig, roots) = tls(|setup| setup.lanes = lanes.clone());
+    let mut client = connect(&rig, roots, "a.test", &["http/1.1"]).await.expect("it trusts");
+    for round in 0..6 {
+        let (here, there) = (round % 2, (round + 1) % 2);
+        lanes.give(here, there);
+        let request = format!("GET /{round} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        client.write_all(request.as_bytes()).await.expect("open");
+        let mut answer = String::new();
+        while !answer.ends_with(" 1.3") {
+            answer.push(patiently(client.read_u8()).await.expect("open").into());
+        }
+        assert!(answer.contains(&format!("https://a.test/{round} ")), "{answer}");
+        patiently(lanes.have(there, 1)).await;
     }
 }
 
@@ -157,7 +178,8 @@ async fn a_dual_stack_listener_shows_ipv4_clients_as_ipv4() {
     let port = listener.local_addr().expect("it is bound").port();
     let client = Client::connect(([127, 0, 0, 1], port).into());
     let (_client, accepted) = tokio::join!(client, listener.listener.accept());
-    let (peer, local) = prepare(&accepted.expect("a client").0).expect("it is open");
+    let accepted = accepted.and_then(|(stream, _)| stream.into_std()).expect("a client");
+    let (peer, local) = prepare(&accepted).expect("it is open");
     assert!(peer.is_ipv4() && local == ([127, 0, 0, 1], port).into(), "{peer} {local}");
 }
 

@@ -312,6 +312,11 @@ impl Wire {
         self.is_settled() && read.is_pending()
     }
 
+    /// See [`Channel::settle_here`].
+    pub(crate) fn settle_here(&mut self) {
+        self.channel.settle_here();
+    }
+
     /// The connection as bytes, and what was read of it already.
     pub fn into_parts(self) -> (Channel, Bytes) {
         (self.channel, self.buffer.freeze())

@@ -22,12 +22,13 @@ use super::{
     writer::Writer,
 };
 use crate::codec::{
-    Body, Connection, Interim, Io, Journey, Refusal, Socket, Tunnel, TunnelIo, Upgrade,
+    Body, Channel, Connection, Interim, Journey, Refusal, Socket, Tunnel, TunnelIo, Upgrade,
     hygiene::{Framing, HeadLimits, HeadScan},
     idle::Stall,
     isolate::{Panicked, poll_isolated},
     sending::Sending,
 };
+use crate::lanes;
 
 /// How much of a request's body that nobody read is read and thrown away, in bytes, so that the
 /// connection can go on. Past it: closed.
@@ -73,16 +74,14 @@ enum Next {
 
 /// Serves a connection; `early` is what was read of it already.
 pub(in crate::codec) async fn serve<J: Journey>(
-    io: Io,
+    io: Channel,
     early: BytesMut,
     connection: Connection<J>,
 ) {
-    let socket = io.socket();
-    let (read, write) = io.split();
     let http1 = Http1 {
-        socket,
-        reader: Some(Reader { io: read, buffer: early }),
-        writer: Writer::new(write, connection.limits.write_stall),
+        socket: io.socket(),
+        reader: Some(Reader { io: io.clone(), buffer: early }),
+        writer: Writer::new(io, connection.limits.write_stall),
         slot: None,
         interim: Interim::default(),
         stall: Stall::new(),
@@ -106,6 +105,7 @@ impl<J: Journey> Http1<J> {
                 Arrival::Nothing => return,
             };
             match next {
+                Next::Again if lanes::even_out().await => self.settle_here(),
                 Next::Again => {}
                 Next::Close => return self.linger().await,
                 Next::Cut => return,
@@ -115,6 +115,15 @@ impl<J: Journey> Http1<J> {
                 }
             }
         }
+    }
+
+    /// Goes on in the lane that it has changed to.
+    fn settle_here(&mut self) {
+        let Some(reader) = &mut self.reader else { return };
+        reader.io.settle_here();
+        self.writer.io = reader.io.clone();
+        self.socket = reader.io.socket();
+        self.stall = Stall::new();
     }
 
     /// Waits for a whole head and reads it.

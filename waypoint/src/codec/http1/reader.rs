@@ -8,7 +8,9 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncReadExt;
+
+use crate::codec::Channel;
 
 /// What one read asks for while a head is awaited, in bytes. Heads are rarely longer.
 pub(super) const HEAD_READ_BYTES: usize = 4 * 1024;
@@ -21,7 +23,7 @@ const ROOM_BYTES_MIN: usize = 1024;
 
 /// Reads into a buffer that its owner takes from.
 pub(super) struct Reader {
-    pub(super) io: Box<dyn AsyncRead + Send + Unpin>,
+    pub(super) io: Channel,
     pub(super) buffer: BytesMut,
 }
 
@@ -47,7 +49,7 @@ impl Reader {
 
 /// Reads once into the buffer, asking for `read_bytes`; zero at the peer's FIN.
 pub(super) fn poll_fill(
-    io: &mut (impl AsyncRead + Unpin + ?Sized),
+    io: &mut Channel,
     buffer: &mut BytesMut,
     cx: &mut Context<'_>,
     read_bytes: usize,

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod connections;
+mod lanes;
 mod tunnels;
 
 use http::{Method, Response, StatusCode, Version};

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::outbox::Outbox;
-use crate::codec::idle::Stall;
+use crate::codec::{Channel, idle::Stall};
 
 pub(super) struct Writer {
-    pub(super) io: Box<dyn AsyncWrite + Send + Unpin>,
+    pub(super) io: Channel,
     outbox: Outbox,
     stall: Stall,
     stall_limit: Duration,
@@ -24,7 +24,7 @@ pub(super) struct Writer {
 // === impl Writer ===
 
 impl Writer {
-    pub(super) fn new(io: Box<dyn AsyncWrite + Send + Unpin>, stall_limit: Duration) -> Self {
+    pub(super) fn new(io: Channel, stall_limit: Duration) -> Self {
         Self { io, outbox: Outbox::default(), stall: Stall::new(), stall_limit }
     }
 

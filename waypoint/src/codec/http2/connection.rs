@@ -27,7 +27,7 @@ use super::{
     turns::{Turn, Turns},
 };
 use crate::{
-    codec::{Ahead, Allowance, CodecLimits, Connection, Io, Journey, Refusal},
+    codec::{Ahead, Allowance, Channel, CodecLimits, Connection, Journey, Refusal},
     drain::unless,
 };
 
@@ -41,7 +41,11 @@ const OWN_RESETS_MAX: usize = 100;
 const SEND_SHARE: usize = 2;
 
 /// Serves a connection; `early` is what was read of it already.
-pub(in crate::codec) async fn serve<J: Journey>(io: Io, early: Bytes, connection: Connection<J>) {
+pub(in crate::codec) async fn serve<J: Journey>(
+    io: Channel,
+    early: Bytes,
+    connection: Connection<J>,
+) {
     let (limits, socket) = (connection.limits, io.socket());
     let queued = Arc::new(Queued::new(limits.send_buffer_bytes));
     let client = connection.info.client.clone();
@@ -83,7 +87,7 @@ fn builder(limits: &CodecLimits) -> server::Builder {
 
 /// One connection of HTTP/2.
 struct Http2<J> {
-    h2: server::Connection<Turns<Scanned<Io>>, Bytes>,
+    h2: server::Connection<Turns<Scanned<Channel>>, Bytes>,
     turn: Turn,
     breach: Breach,
     queued: Arc<Queued>,

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Queue;
 use crate::codec::Wire;
+use crate::lanes::Place;
 use crate::upstream::balance::{Connections, Endpoint};
 use crate::upstream::connect::connect;
 use crate::upstream::{UpstreamError, UpstreamLimits};
@@ -35,6 +36,7 @@ struct State {
 
 struct Idle {
     wire: Box<Wire>,
+    home: Place,
     since: Instant,
 }
 
@@ -46,6 +48,8 @@ pub(in crate::upstream) struct Lease {
     pub(in crate::upstream) wire: Box<Wire>,
     /// Whether an earlier request was answered on it.
     pub(in crate::upstream) reused: bool,
+    /// Where its readiness is heard of.
+    home: Place,
     slot: Slot,
 }
 
@@ -81,9 +85,10 @@ impl Lease {
                 Grant::Connect(slot) => {
                     // In a box: rare, and large for the handshake that it may hold.
                     let wire = Box::new(Wire::new(Box::pin(connect(endpoint)).await?));
-                    return Ok(Self { wire, reused: false, slot });
+                    return Ok(Self { wire, reused: false, home: Place::here(), slot });
                 }
                 Grant::Reuse(mut lease) => {
+                    lease.settle_here();
                     if lease.wire.is_reusable() {
                         return Ok(lease);
                     }
@@ -92,13 +97,23 @@ impl Lease {
         }
     }
 
+    /// Has the connection's readiness heard of where the caller runs.
+    fn settle_here(&mut self) {
+        let here = Place::here();
+        if self.home != here {
+            self.wire.settle_here();
+            self.home = here;
+        }
+    }
+
     /// Puts the connection back if it can serve another request, closes it otherwise.
-    pub(in crate::upstream) fn settle(self) {
+    pub(in crate::upstream) fn settle(mut self) {
         if !self.wire.is_settled() {
             return;
         }
-        let Some(endpoint) = self.slot.0.clone() else { return };
-        Http1Pool::of(&endpoint).put(self);
+        let Some(endpoint) = self.slot.0.take() else { return };
+        self.reused = true;
+        Http1Pool::of(&endpoint).put(self, &endpoint);
     }
 
     /// The connection and the right to it, for a tunnel.
@@ -136,6 +151,19 @@ impl Drop for Slot {
     }
 }
 
+// === impl State ===
+
+impl State {
+    /// The youngest idle connection that is at home where the caller runs, or else the youngest of all.
+    fn take_idle(&mut self) -> Option<Idle> {
+        let here = Place::here();
+        match self.idle.iter().rposition(|idle| idle.home == here) {
+            Some(at) => Some(self.idle.remove(at)),
+            None => self.idle.pop(),
+        }
+    }
+}
+
 // === impl Http1Pool ===
 
 impl Http1Pool {
@@ -162,7 +190,7 @@ impl Http1Pool {
         let mut stale = None;
         let mut state = self.state.lock();
         let room = state.open < self.connections_max;
-        let turn = match state.idle.pop() {
+        let turn = match state.take_idle() {
             Some(idle) if fresh && room => {
                 state.idle.push(idle);
                 state.open += 1;
@@ -173,8 +201,8 @@ impl Http1Pool {
                 stale = Some(idle);
                 Turn::Now(Grant::Connect(slot()))
             }
-            Some(Idle { wire, .. }) => {
-                Turn::Now(Grant::Reuse(Lease { wire, reused: true, slot: slot() }))
+            Some(Idle { wire, home, .. }) => {
+                Turn::Now(Grant::Reuse(Lease { wire, reused: true, home, slot: slot() }))
             }
             None if room => {
                 state.open += 1;
@@ -190,23 +218,23 @@ impl Http1Pool {
         Ok(turn)
     }
 
-    /// Takes a connection that can serve another request.
-    fn put(&self, mut lease: Lease) {
-        lease.reused = true;
+    /// Takes a connection that can serve another request; the right to it has been taken from it.
+    fn put(&self, mut lease: Lease, endpoint: &Arc<Endpoint>) {
         let mut state = self.state.lock();
-        if !state.keeping && state.queue.len() == 0 {
-            drop(state);
-            return;
+        if state.queue.len() != 0 {
+            lease.slot = Slot(Some(Arc::clone(endpoint)));
+            let Err(grant) = state.queue.give(Grant::Reuse(lease)) else { return };
+            let Grant::Reuse(returned) = grant else { return };
+            lease = returned;
         }
-        let Err(grant) = state.queue.give(Grant::Reuse(lease)) else { return };
-        let Grant::Reuse(Lease { wire, slot, .. }) = grant else { return };
+        let Lease { wire, home, slot, .. } = lease;
+        slot.forgo(); // An idle connection does not keep its endpoint alive.
         if state.idle.len() < self.idle_max && state.keeping {
-            slot.forgo(); // An idle connection does not keep its endpoint alive.
-            state.idle.push(Idle { wire, since: Instant::now() });
+            state.idle.push(Idle { wire, home, since: Instant::now() });
         } else {
             drop(state);
             drop(wire);
-            drop(slot);
+            self.release(endpoint);
         }
     }
 
