@@ -242,8 +242,8 @@ pub enum AppProtocol {
 pub struct Rule {
     /// `NAMESPACE/ROUTE/INDEX` (or the rule's name in place of the index), for logs.
     pub id: Arc<str>,
-    /// The route that it belongs to.
-    pub route: ResourceKey,
+    /// The route that it belongs to; apart, for requests read it only where routes are denied.
+    pub route: Box<ResourceKey>,
     /// Filters attached to the route, in the order in which they run; they run once the route is
     /// final, and add to those that ran before.
     pub filters: Vec<FilterKey>,

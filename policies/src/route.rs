@@ -81,8 +81,9 @@ struct Listener {
 #[derive(Debug)]
 struct Candidate {
     when: Match,
-    seniority: Seniority,
     rule: Arc<Rule>,
+    /// Apart, for no request reads it.
+    seniority: Box<Seniority>,
 }
 
 /// Breaks ties between equal matches, lower first: age of the route, its name, then the position
@@ -182,7 +183,8 @@ impl TableBuilder {
     ) {
         let listener = self.table.listeners.entry(listener);
         let index = listener.hosts.entry(host);
-        index.insert(Candidate { when, seniority, rule: Arc::clone(rule) });
+        let (rule, seniority) = (Arc::clone(rule), Box::new(seniority));
+        index.insert(Candidate { when, rule, seniority });
     }
 
     /// Sorts every list by precedence.

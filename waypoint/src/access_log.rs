@@ -27,6 +27,7 @@ use crate::error::{Outcome, RequestError};
 use crate::filter_chain::Interruption;
 use crate::metrics::Metrics;
 use crate::overload::Running;
+use crate::route::RouteId;
 use crate::trace::TraceIds;
 
 pub use line::{Format, timestamp};
@@ -101,7 +102,7 @@ pub struct Record {
     pub(crate) filter: Option<Arc<str>>,
     pub(crate) received: Arc<AtomicU64>,
     pub(crate) sent: u64,
-    pub(crate) route: Option<Arc<str>>,
+    pub(crate) route: Option<RouteId>,
     pub(crate) service: Option<Arc<ServicePortKey>>,
     pub(crate) upstream: Option<SocketAddr>,
     pub(crate) attempts: u32,

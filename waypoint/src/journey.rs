@@ -184,9 +184,9 @@ impl Walk<'_> {
     fn select(&mut self, request: &Request<Body>, pick: u32) -> Result<Destination, RequestError> {
         let sni = self.connection.tls.as_ref().and_then(|tls| tls.sni.as_deref());
         let destination = route::select(self.snapshot, self.entrance, request, sni, pick)?;
-        self.record.route = Some(Arc::clone(&destination.id));
+        self.record.route = Some(destination.route.clone());
         self.record.service = destination.service().map(|service| Arc::clone(&service.key));
-        self.chain.facts().set_route(&destination.id);
+        self.chain.facts().set_route(&destination.route);
         let cross = |cors: &Arc<Cors>| (Arc::clone(cors), cors.of(request.headers()));
         self.cross = destination.cors().map(cross);
         Ok(destination)
@@ -199,7 +199,7 @@ impl Walk<'_> {
         destination: &Destination,
         request: &mut Request<Body>,
     ) -> Result<Deadlines, RequestError> {
-        let rule = destination.rule.as_ref();
+        let rule = destination.rule();
         let (mut whole, mut callers) = (rule.and_then(|rule| rule.request_timeout), false);
         let backend = rule.and_then(|rule| rule.backend_timeout);
         let grpc = is_grpc(request.headers());

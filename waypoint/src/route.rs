@@ -4,6 +4,7 @@
 //! route matches and 500 where the route cannot be resolved, as the Gateway API says. It is pure,
 //! so dropping a request here loses nothing.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use http::Request;
@@ -21,15 +22,33 @@ use crate::snapshot::{FilterSlot, ServedEntrance, ServedService, Snapshot};
 /// Where a request goes.
 #[derive(Clone)]
 pub struct Destination {
-    /// The rule that matched; `None` when a service's own entrance has no routes, and where we answer
-    /// for ourselves.
-    pub rule: Option<Arc<Rule>>,
+    /// What sent it there.
+    pub route: RouteId,
     /// Which backend of the rule was chosen; `None` where the rule answers itself, or is none.
     pub backend: Option<usize>,
     /// What answers.
     pub onward: Onward,
-    /// The rule's id, or else the entrance's name: for records.
-    pub id: Arc<str>,
+}
+
+/// What sends a request on. As text it is the rule's id, or else the entrance's name: a rule's id is read
+/// where somebody asks for it only, for among thousands it is in no cache.
+#[derive(Clone)]
+pub enum RouteId {
+    /// The rule that matched.
+    Rule(Arc<Rule>),
+    /// A service's own entrance without routes, or any where we answer for ourselves.
+    Entrance(Arc<str>),
+}
+
+impl Deref for RouteId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Rule(rule) => &rule.id,
+            Self::Entrance(name) => name,
+        }
+    }
 }
 
 /// What answers a request that has run its filters.
@@ -91,12 +110,11 @@ fn follow(
     request: &Request<Body>,
     pick: u32,
 ) -> Result<Destination, RequestError> {
-    if let Some(resource) = snapshot.denied_routes.get(&rule.route) {
+    if let Some(resource) = snapshot.denied_routes.get(&*rule.route) {
         return Err(RequestError::PolicyRefused { resource: resource.clone() });
     }
     let to = |backend, onward| {
-        let (rule, id) = (Some(Arc::clone(rule)), Arc::clone(&rule.id));
-        Ok(Destination { rule, backend, onward, id })
+        Ok(Destination { route: RouteId::Rule(Arc::clone(rule)), backend, onward })
     };
     if let Some(onward) = answer(&rule.actions, request) {
         return to(None, onward);
@@ -128,13 +146,13 @@ fn direct(snapshot: &Snapshot, entrance: &ServedEntrance) -> Result<Destination,
         return Err(RequestError::NoRoute);
     };
     let service = service(snapshot, key)?.ok_or(RequestError::EntranceGone)?;
-    let id = Arc::clone(&entrance.model.name);
-    Ok(Destination { rule: None, backend: None, onward: Onward::Service(service), id })
+    let route = RouteId::Entrance(Arc::clone(&entrance.model.name));
+    Ok(Destination { route, backend: None, onward: Onward::Service(service) })
 }
 
 fn ourselves(entrance: &ServedEntrance) -> Destination {
-    let id = Arc::clone(&entrance.model.name);
-    Destination { rule: None, backend: None, onward: Onward::Waypoint, id }
+    let route = RouteId::Entrance(Arc::clone(&entrance.model.name));
+    Destination { route, backend: None, onward: Onward::Waypoint }
 }
 
 fn service(
@@ -148,14 +166,22 @@ fn service(
 }
 
 impl Destination {
+    /// The rule that matched.
+    pub fn rule(&self) -> Option<&Rule> {
+        match &self.route {
+            RouteId::Rule(rule) => Some(rule),
+            RouteId::Entrance(_) => None,
+        }
+    }
+
     /// The chosen backend of the rule.
     pub fn backend(&self) -> Option<&Backend> {
-        self.rule.as_ref()?.backends.get(self.backend?)
+        self.rule()?.backends.get(self.backend?)
     }
 
     /// What the rule does, then what its chosen backend does.
     pub fn actions(&self) -> impl DoubleEndedIterator<Item = &Actions> {
-        let rule = self.rule.as_ref().map(|rule| &*rule.actions);
+        let rule = self.rule().map(|rule| &*rule.actions);
         rule.into_iter().chain(self.backend().map(|backend| &*backend.actions))
     }
 
@@ -180,7 +206,7 @@ impl Destination {
     /// The filters that this destination demands beyond the entrance's: the route's, the backend's
     /// and the service's own, together in the order of their phases and priorities.
     pub fn demanded(&self, snapshot: &Snapshot) -> Vec<FilterSlot> {
-        let rule: &[FilterKey] = self.rule.as_ref().map_or(&[], |rule| &rule.filters);
+        let rule: &[FilterKey] = self.rule().map_or(&[], |rule| &rule.filters);
         let backend: &[FilterKey] = self.backend().map_or(&[], |backend| &backend.filters);
         let service: &[FilterKey] = self.service().map_or(&[], |service| &service.model.filters);
         let backend_only = backend.iter().filter(|key| !rule.contains(key));

@@ -54,7 +54,7 @@ impl<'a> Checker<'a> {
         }
         let ready = Rule {
             id: format!("{}/{}/{label}", key.namespace, key.name).into(),
-            route: key.clone(),
+            route: Box::new(key.clone()),
             filters: self.attached.of_rule(key, named.unwrap_or_default()),
             actions: actions.shared(),
             request_timeout: rule.timeouts.request(),

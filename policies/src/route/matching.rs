@@ -46,6 +46,7 @@ pub(crate) enum TextMatch {
 pub(crate) type Weight = (u8, usize, bool, usize, usize);
 
 impl Match {
+    /// Whether it holds for a request that its index has found by the path.
     pub(crate) fn holds(&self, facts: &Facts<'_>) -> bool {
         self.path.holds(facts.path)
             && self.method.as_ref().is_none_or(|method| method == facts.method)
@@ -83,10 +84,10 @@ impl PathMatch {
         Self::Prefix(value.strip_suffix('/').unwrap_or(value).to_owned())
     }
 
+    /// What the index cannot tell by itself.
     fn holds(&self, path: &str) -> bool {
         match self {
-            Self::Exact(exact) => exact == path,
-            Self::Prefix(prefix) => covers(prefix, path),
+            Self::Exact(_) | Self::Prefix(_) => true,
             Self::Regex(regex) => regex.is_match(path),
             Self::AnyService(method) => {
                 let segments = path.strip_prefix('/').and_then(|rest| rest.split_once('/'));

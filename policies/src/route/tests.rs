@@ -8,9 +8,10 @@ use super::*;
 use crate::model::ResourceKey;
 
 fn rule(id: &str) -> Arc<Rule> {
+    let key = ResourceKey { kind: String::new(), namespace: String::new(), name: id.into() };
     Arc::new(Rule {
         id: id.into(),
-        route: ResourceKey { kind: String::new(), namespace: String::new(), name: id.into() },
+        route: Box::new(key),
         filters: Vec::new(),
         actions: Arc::default(),
         request_timeout: None,

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use waypoint_abi::Attributes;
 
 use crate::codec::ConnectionInfo;
+use crate::route::RouteId;
 use crate::trace::TraceIds;
 
 /// The facts of one request that only the proxy knows.
@@ -18,7 +19,7 @@ pub struct StreamFacts {
     started: SystemTime,
     ids: TraceIds,
     port: u16,
-    route: Mutex<Option<Arc<str>>>,
+    route: Mutex<Option<RouteId>>,
     upstream: Mutex<Option<SocketAddr>>,
 }
 
@@ -40,8 +41,8 @@ impl StreamFacts {
     }
 
     /// Sets the route, once it is chosen.
-    pub fn set_route(&self, route: &Arc<str>) {
-        *self.route.lock() = Some(Arc::clone(route));
+    pub fn set_route(&self, route: &RouteId) {
+        *self.route.lock() = Some(route.clone());
     }
 
     /// Sets the endpoint, once it has answered.
