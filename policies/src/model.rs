@@ -12,6 +12,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 pub use clients::{ClientAuthority, ClientValidation, ValidationMode};
 
@@ -253,8 +254,9 @@ pub struct Rule {
     pub request_timeout: Option<Duration>,
     /// `timeouts.backendRequest`: one attempt, until its response's head.
     pub backend_timeout: Option<Duration>,
-    /// Weighted backends. None, or all of weight zero: the rule answers 500 (Gateway API).
-    pub backends: Vec<Backend>,
+    /// Weighted backends. None, or all of weight zero: the rule answers 500 (Gateway API). One, as most
+    /// rules have, is in here: a request among thousands of rules finds none of them in a cache.
+    pub backends: SmallVec<[Backend; 1]>,
 }
 
 /// What a rule, or one of its backends, does by itself: the filters of the Gateway API.

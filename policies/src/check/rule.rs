@@ -4,6 +4,8 @@ mod actions;
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::Checker;
 use super::grant::{Reference, permits};
 use crate::model::{Backend, BackendFault, Rule, ServicePortKey};
@@ -38,7 +40,7 @@ impl<'a> Checker<'a> {
         let named = self.named_filters(route, &at, &rule.filters, faults);
         let mut actions = self.actions(route, &at, &rule.filters, rule, faults);
         let backends = (0..).zip(&rule.backend_refs);
-        let mut backends: Vec<Backend> = backends
+        let mut backends: SmallVec<[Backend; 1]> = backends
             .map(|(number, backend)| self.backend(route, (index, number), backend, rule, faults))
             .collect();
         if named.is_none() {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
+use smallvec::SmallVec;
+
 use super::*;
 use crate::model::ResourceKey;
 
@@ -16,7 +18,7 @@ fn rule(id: &str) -> Arc<Rule> {
         actions: Arc::default(),
         request_timeout: None,
         backend_timeout: None,
-        backends: Vec::new(),
+        backends: SmallVec::new(),
     })
 }
 
