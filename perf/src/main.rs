@@ -295,6 +295,9 @@ fn wrk(url: &str, script: Option<&Path>, seconds: u32) -> Result<u64, Box<dyn Er
         .lines()
         .find_map(|line| line.trim().split_once(" requests in "))
         .and_then(|(count, _)| count.parse().ok())
-        .ok_or_else(|| format!("wrk said nothing of requests:\n{text}"))?;
+        .ok_or_else(|| {
+            let errors = String::from_utf8_lossy(&out.stderr);
+            format!("wrk said nothing of requests ({}):\n{text}{errors}", out.status)
+        })?;
     Ok(requests)
 }
