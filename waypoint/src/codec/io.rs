@@ -199,9 +199,9 @@ impl Channel {
         }
     }
 
-    /// Goes on in the lane, or on the workers, that the caller is in: from here on the socket's readiness
-    /// is heard of there. Clones of a plain connection stay where they are. Where the process is out of
-    /// descriptors nothing changes, and the connection goes on as it is, only slower.
+    /// Goes on in the lane, or on the workers, that the caller is in: from here on the socket's
+    /// readiness is heard of there. Clones of a plain connection stay where they are. Where the
+    /// process is out of descriptors nothing changes: the connection goes on, only slower.
     pub(crate) fn settle_here(&mut self) {
         match self {
             Self::Plain(socket) => socket.settle_here(),

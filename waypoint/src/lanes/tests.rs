@@ -18,6 +18,16 @@ impl Lanes {
         Self(Arc::new([]))
     }
 
+    /// Serves a connection in this lane.
+    pub(crate) fn serve_in(
+        &self,
+        lane: usize,
+        tasks: &Tasks,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.put(Place::Lane(lane), Box::pin(work), tasks);
+    }
+
     /// As if the first of the two had much more to do.
     pub(crate) fn give(&self, from: usize, to: usize) {
         self.0[from].gives_to.store(to, Ordering::Relaxed);
@@ -134,8 +144,8 @@ async fn two_busy_connections_of_one_lane_come_to_have_one_each() {
     };
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    lanes.put(Place::Lane(0), Box::pin(busy(stop.clone())), &tasks);
-    lanes.put(Place::Lane(0), Box::pin(busy(stop)), &tasks);
+    lanes.serve_in(0, &tasks, busy(stop.clone()));
+    lanes.serve_in(0, &tasks, busy(stop));
     assert_eq!(patiently(changes.recv()).await, Some(Place::Lane(1)));
 }
 

@@ -7,6 +7,7 @@ mod health;
 mod http1;
 mod http2;
 mod http2_faults;
+mod lanes;
 mod locality;
 mod origin;
 mod pool;
