@@ -203,7 +203,8 @@ impl Drop for Connection {
     }
 }
 
-/// Goes on on the workers; `true` if the caller, a connection, was in a lane.
+/// Goes on on the workers; `true` if the caller, a connection, was in a lane. For what comes to need
+/// a task there: two threads that wake each other for each request cost more than lanes save.
 ///
 /// # Cancel safety
 ///
@@ -238,10 +239,12 @@ pub async fn even_out() -> bool {
 /// Ends the poll, so that [`Connection`] can put the work elsewhere, where it is polled again.
 async fn go(place: Place) {
     let mut gone = false;
-    poll_fn(|_| match std::mem::replace(&mut gone, true) {
+    poll_fn(|cx| match std::mem::replace(&mut gone, true) {
         true => Poll::Ready(()),
         false => {
             WISH.set(Some(place));
+            // For what polls only who has woken it.
+            cx.waker().wake_by_ref();
             Poll::Pending
         }
     })

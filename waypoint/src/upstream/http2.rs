@@ -28,6 +28,7 @@ use super::retry::{self, Again, Failure, Outgoing, Plan};
 use super::{UpstreamError, head};
 use crate::codec::body::{Body, BodyError};
 use crate::codec::{Channel, INTERIM_MAX, Turns, WINDOW_BYTES_MAX, unite_content_lengths};
+use crate::lanes;
 use upload::Upload;
 use windows::{BELIEVED_WINDOW_BYTES, Windowed};
 
@@ -73,6 +74,8 @@ pub(super) async fn attempt(
     outgoing: &mut Outgoing,
     plan: &Plan,
 ) -> Result<Response<Body>, Failure> {
+    // Where the connection's own task is.
+    lanes::leave().await;
     let mut lease = match StreamLease::take(outstanding.endpoint()).await {
         Ok(lease) => lease,
         Err(error) => return Err(Failure { error, again: Again::Unsent }),

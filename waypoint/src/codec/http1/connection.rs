@@ -28,7 +28,7 @@ use crate::codec::{
     isolate::{Panicked, poll_isolated},
     sending::Sending,
 };
-use crate::lanes;
+use crate::lanes::{self, Place};
 
 /// How much of a request's body that nobody read is read and thrown away, in bytes, so that the
 /// connection can go on. Past it: closed.
@@ -45,6 +45,8 @@ const UNREAD_BODY_WAIT: Duration = Duration::from_secs(1);
 struct Http1<J> {
     connection: Connection<J>,
     socket: Socket,
+    /// Where the socket's readiness is heard of.
+    home: Place,
     /// `None` while a request's body has it.
     reader: Option<Reader>,
     /// Where that body puts it.
@@ -80,6 +82,7 @@ pub(in crate::codec) async fn serve<J: Journey>(
 ) {
     let http1 = Http1 {
         socket: io.socket(),
+        home: Place::here(),
         reader: Some(Reader { io: io.clone(), buffer: early }),
         writer: Writer::new(io, connection.limits.write_stall),
         slot: None,
@@ -105,11 +108,14 @@ impl<J: Journey> Http1<J> {
                 Arrival::Nothing => return,
             };
             match next {
-                Next::Again if lanes::even_out().await => self.settle_here(),
-                Next::Again => {}
+                Next::Again => {
+                    lanes::even_out().await;
+                    self.settle_here();
+                }
                 Next::Close => return self.linger().await,
                 Next::Cut => return,
                 Next::Tunnel(upstream, body) => {
+                    self.settle_here();
                     let Self { reader: Some(reader), writer, .. } = self else { return };
                     return tunnel::run(reader, writer, upstream, body).await;
                 }
@@ -117,9 +123,13 @@ impl<J: Journey> Http1<J> {
         }
     }
 
-    /// Goes on in the lane that it has changed to.
+    /// Goes on where it runs now, if that is not where its socket's readiness is heard of.
     fn settle_here(&mut self) {
         let Some(reader) = &mut self.reader else { return };
+        if self.home == Place::here() {
+            return;
+        }
+        self.home = Place::here();
         reader.io.settle_here();
         self.writer.io = reader.io.clone();
         self.socket = reader.io.socket();

@@ -37,7 +37,7 @@ pub(super) fn ok() -> Response<()> {
 }
 
 /// Answers with what was asked for, and reads nothing of the request's body.
-async fn say_hello(_: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+pub(super) async fn say_hello(_: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let mut stream = respond.send_response(ok(), false).expect("a head");
     stream.send_data("hello".into(), true).expect("a body");
 }

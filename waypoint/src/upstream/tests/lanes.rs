@@ -8,7 +8,7 @@ use tokio_util::sync::DropGuard;
 
 use super::origin::Origin;
 use super::*;
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, Place};
 
 fn two() -> (Lanes, DropGuard) {
     Lanes::start(const { NonZeroUsize::new(2).unwrap() }).expect("threads")
@@ -95,4 +95,19 @@ async fn what_came_to_an_idle_connection_of_another_lane_answers_nobody() {
         assert_eq!(answer, round.to_string());
         within(said.recv()).await.expect("it was said");
     }
+}
+
+#[tokio::test]
+async fn a_request_to_an_endpoint_of_http2_goes_on_on_the_workers() {
+    let ((lanes, _end), bench) = (two(), Bench::new(UpstreamLimits::default()));
+    let origin = http2::serve(&bench, h2::server::Builder::new(), http2::say_hello).await;
+    let cluster = bench.http2(&[origin.address]);
+    let (sender, answer) = oneshot::channel();
+    lanes.serve_in(1, &bench.tasks, async move {
+        let begun = Place::here();
+        let (_, text) = fetch(&cluster, get("/")).await;
+        sender.send((begun, text, Place::here())).expect("the test waits");
+    });
+    let wanted = (Place::Lane(1), "hello".to_owned(), Place::Workers);
+    assert_eq!(within(answer).await.expect("an answer"), wanted);
 }

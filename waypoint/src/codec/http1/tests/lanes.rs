@@ -11,7 +11,7 @@ use crate::codec::{
     Body,
     testing::{DropBell, Once, Rig, Setup, patiently},
 };
-use crate::lanes::{Lanes, Place};
+use crate::lanes::{Lanes, Place, leave};
 
 fn two() -> (Lanes, DropGuard) {
     Lanes::start(const { NonZeroUsize::new(2).unwrap() }).expect("threads")
@@ -65,6 +65,32 @@ async fn a_reset_is_heard_of_in_the_lane_that_a_connection_has_changed_to() {
     for lane in ["Lane(0)", "Lane(1)"] {
         ask(&mut client, "GET /", "").await;
         client.until(&format!("\r\n\r\n{lane}")).await;
+    }
+    ask(&mut client, "GET /held", "").await;
+    client.reset();
+    assert_eq!(patiently(dropped).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_connection_whose_request_leaves_for_the_workers_goes_on_there() {
+    let (bell, dropped) = DropBell::new();
+    let held = Once::new(bell);
+    let (lanes, _end) = two();
+    let rig = Rig::start(Setup { lanes, ..Setup::default() }, move |request, _| {
+        let bell = (request.uri().path() == "/held").then(|| held.take());
+        async move {
+            let begun = Place::here();
+            leave().await;
+            if bell.is_some() {
+                pending().await
+            }
+            Response::new(Body::full(format!("{begun:?} {:?}", Place::here())))
+        }
+    });
+    let mut client = rig.client().await;
+    for places in ["Lane(0) Workers", "Workers Workers", "Workers Workers"] {
+        ask(&mut client, "GET /", "").await;
+        client.until(&format!("\r\n\r\n{places}")).await;
     }
     ask(&mut client, "GET /held", "").await;
     client.reset();
