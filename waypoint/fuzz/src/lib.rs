@@ -5,6 +5,7 @@
 
 pub mod codec;
 mod drain;
+mod lanes;
 
 /// Stand-ins, with what the codec looks at: it carries these from the handshake to the journey.
 mod identity {
