@@ -201,7 +201,8 @@ pub struct Tunnel(Arc<Mutex<Option<Box<dyn TunnelIo>>>>);
 /// Serves one connection until it ends.
 ///
 /// At [`Closing::closing`] the requests in flight are finished; at [`Closing::cut`] they are cut.
-/// HTTP/2 streams run as tasks of their own, on any worker; a connection of HTTP/1 stays in its lane.
+/// HTTP/2 streams run as tasks of their own, on any worker; a connection of HTTP/1 is one task, in a
+/// lane.
 pub async fn serve<J: Journey>(
     io: Channel,
     info: Arc<ConnectionInfo>,
@@ -225,9 +226,8 @@ pub async fn serve<J: Journey>(
         }
         // It hears of the cut itself, to say so with a GOAWAY.
         Some((Alpn::Http2, early)) => {
-            if lanes::leave().await {
-                io.settle_here();
-            }
+            lanes::leave().await;
+            io.settle_here();
             Box::pin(http2::serve(io, early.freeze(), connection)).await;
         }
         None => {}

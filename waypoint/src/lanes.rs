@@ -57,7 +57,7 @@ struct Lane {
 
 /// Where a task runs: in a lane, or on the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Home {
     Workers,
     Lane(usize),
 }
@@ -66,7 +66,7 @@ thread_local! {
     /// The lane that the thread is.
     static HERE: OnceCell<Arc<Lane>> = const { OnceCell::new() };
     /// Where the connection that is being polled wants to go on.
-    static WISH: Cell<Option<Place>> = const { Cell::new(None) };
+    static WISH: Cell<Option<Home>> = const { Cell::new(None) };
 }
 
 /// A connection's work, which can go on elsewhere.
@@ -99,11 +99,11 @@ impl Lanes {
     pub fn spawn(&self, tasks: &Tasks, work: impl Future<Output = ()> + Send + 'static) {
         let fewest = self.0.iter().min_by_key(|lane| lane.connections.load(Ordering::Relaxed));
         let Some(lane) = fewest else { return tasks.spawn(work) };
-        self.put(Place::Lane(lane.number), Box::pin(work), tasks);
+        self.put(Home::Lane(lane.number), Box::pin(work), tasks);
     }
 
-    fn put(&self, place: Place, work: Pin<Box<dyn Future<Output = ()> + Send>>, tasks: &Tasks) {
-        let Place::Lane(number) = place else { return tasks.spawn(work) };
+    fn put(&self, home: Home, work: Pin<Box<dyn Future<Output = ()> + Send>>, tasks: &Tasks) {
+        let Home::Lane(number) = home else { return tasks.spawn(work) };
         let lane = Arc::clone(&self.0[number]);
         lane.connections.fetch_add(1, Ordering::Relaxed);
         let runtime = lane.runtime.clone();
@@ -170,9 +170,9 @@ impl Lane {
     }
 }
 
-// === impl Place ===
+// === impl Home ===
 
-impl Place {
+impl Home {
     /// Where the caller runs.
     pub fn here() -> Self {
         HERE.with(|lane| lane.get().map_or(Self::Workers, |lane| Self::Lane(lane.number)))
@@ -187,11 +187,11 @@ impl Future for Connection {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(work) = &mut self.work else { return Poll::Ready(()) };
         let polled = work.as_mut().poll(cx);
-        let Some(place) = WISH.take() else { return polled };
+        let Some(home) = WISH.take() else { return polled };
         if polled.is_pending()
             && let Some(work) = self.work.take()
         {
-            self.lanes.put(place, work, &self.tasks);
+            self.lanes.put(home, work, &self.tasks);
         }
         Poll::Ready(())
     }
@@ -203,27 +203,24 @@ impl Drop for Connection {
     }
 }
 
-/// Goes on on the workers; `true` if the caller, a connection, was in a lane. For what comes to need
-/// a task there: two threads that wake each other for each request cost more than lanes save.
+/// Goes on on the workers, if the caller, a connection, is in a lane. For what comes to need a task
+/// there: two threads that wake each other for each request cost more than lanes save.
 ///
 /// # Cancel safety
 ///
 /// Cancel safe: what is dropped goes nowhere.
-pub async fn leave() -> bool {
-    let leaves = Place::here() != Place::Workers;
-    if leaves {
-        go(Place::Workers).await;
+pub async fn leave() {
+    if Home::here() != Home::Workers {
+        go(Home::Workers).await;
     }
-    leaves
 }
 
-/// Goes on in another lane if that has much less to do; `true` if it does. For a connection between
-/// two requests.
+/// Goes on in another lane if that has much less to do. For a connection between two requests.
 ///
 /// # Cancel safety
 ///
 /// Cancel safe: what is dropped goes nowhere.
-pub async fn even_out() -> bool {
+pub async fn even_out() {
     let to = HERE.with(|lane| {
         lane.get().map_or(NOBODY, |lane| match lane.gives_to.load(Ordering::Relaxed) {
             NOBODY => NOBODY,
@@ -231,18 +228,17 @@ pub async fn even_out() -> bool {
         })
     });
     if to != NOBODY {
-        go(Place::Lane(to)).await;
+        go(Home::Lane(to)).await;
     }
-    to != NOBODY
 }
 
 /// Ends the poll, so that [`Connection`] can put the work elsewhere, where it is polled again.
-async fn go(place: Place) {
+async fn go(home: Home) {
     let mut gone = false;
     poll_fn(|cx| match std::mem::replace(&mut gone, true) {
         true => Poll::Ready(()),
         false => {
-            WISH.set(Some(place));
+            WISH.set(Some(home));
             // For what polls only who has woken it.
             cx.waker().wake_by_ref();
             Poll::Pending

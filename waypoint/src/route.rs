@@ -30,8 +30,8 @@ pub struct Destination {
     pub onward: Onward,
 }
 
-/// What sends a request on. As text it is the rule's id, or else the entrance's name: a rule's id is read
-/// where somebody asks for it only, for among thousands it is in no cache.
+/// What sends a request on. As text it is the rule's id, or else the entrance's name: a rule's id is
+/// read only where somebody asks for it, for among thousands it is in no cache.
 #[derive(Clone)]
 pub enum RouteId {
     /// The rule that matched.

@@ -21,6 +21,8 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
+use crate::lanes::Home;
+
 /// How long and how much a client may still send after our FIN, before the connection is dropped.
 const LINGER_WAIT: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 * 1024;
@@ -32,6 +34,8 @@ const LINGER_READ_BYTES: usize = 4 * 1024;
 #[derive(Clone, Debug)]
 pub struct Socket {
     stream: Arc<TcpStream>,
+    /// Where its readiness is heard of.
+    home: Home,
     /// Where the socket is new, its readiness is not known yet: the first read asks the kernel.
     untried: bool,
 }
@@ -49,7 +53,7 @@ pub enum Channel {
 
 impl Socket {
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream: Arc::new(stream), untried: false }
+        Self { stream: Arc::new(stream), home: Home::here(), untried: false }
     }
 
     /// Resolves when the connection has failed: a reset, never a FIN.
@@ -67,14 +71,17 @@ impl Socket {
     }
 
     /// See [`Channel::settle_here`].
-    fn settle_here(&mut self) {
+    fn settle_here(&mut self) -> bool {
+        if self.home == Home::here() {
+            return false;
+        }
         let again = || {
             let socket = self.stream.as_fd().try_clone_to_owned()?;
             TcpStream::from_std(socket.into())
         };
-        if let Ok(stream) = again() {
-            *self = Self { stream: Arc::new(stream), untried: true };
-        }
+        let Ok(stream) = again() else { return false };
+        *self = Self { untried: true, ..Self::new(stream) };
+        true
     }
 
     /// Tells the peer that nothing more comes.
@@ -199,10 +206,19 @@ impl Channel {
         }
     }
 
+    /// Where its readiness is heard of.
+    pub(crate) fn home(&self) -> Home {
+        match self {
+            Self::Plain(socket) => socket.home,
+            Self::Tls(stream) => stream.lock().get_ref().0.home,
+        }
+    }
+
     /// Goes on in the lane, or on the workers, that the caller is in: from here on the socket's
-    /// readiness is heard of there. Clones of a plain connection stay where they are. Where the
-    /// process is out of descriptors nothing changes: the connection goes on, only slower.
-    pub(crate) fn settle_here(&mut self) {
+    /// readiness is heard of there. `true` if that is another place than before; then clones of a
+    /// plain connection have stayed where they were. Where the process is out of descriptors nothing
+    /// changes: the connection goes on, only slower.
+    pub(crate) fn settle_here(&mut self) -> bool {
         match self {
             Self::Plain(socket) => socket.settle_here(),
             Self::Tls(stream) => stream.lock().get_mut().0.settle_here(),

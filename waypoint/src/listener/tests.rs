@@ -1,5 +1,3 @@
-use std::num::NonZeroUsize;
-
 use http::Response;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -82,7 +80,7 @@ async fn tls_settles_http1_by_alpn_or_without_it() {
 
 #[tokio::test]
 async fn tls_goes_on_in_another_lane() {
-    let (lanes, _end) = Lanes::start(const { NonZeroUsize::new(2).unwrap() }).expect("threads");
+    let (lanes, _end) = Lanes::of(2);
     let (rig, roots) = tls(|setup| setup.lanes = lanes.clone());
     let mut client = connect(&rig, roots, "a.test", &["http/1.1"]).await.expect("it trusts");
     for round in 0..6 {

@@ -74,7 +74,7 @@ pub(super) async fn attempt(
     outgoing: &mut Outgoing,
     plan: &Plan,
 ) -> Result<Response<Body>, Failure> {
-    // Where the connection's own task is.
+    // Where the task of the connection upstream is.
     lanes::leave().await;
     let mut lease = match StreamLease::take(outstanding.endpoint()).await {
         Ok(lease) => lease,

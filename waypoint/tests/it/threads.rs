@@ -83,21 +83,24 @@ async fn burst(client: &mut Raw) {
 async fn two_busy_connections_that_meet_in_one_lane_come_to_have_one_each() {
     let waypoint = Waypoint::start(GATEWAY).await;
     let lanes = || threads(&waypoint, "lane");
-    let (mut first, mut third) = loop {
-        // Lanes take turns: the first and the third are in one, unless they were uneven meanwhile.
-        let mut first = Raw::connect(waypoint.http()).await;
-        ask(&mut first).await;
-        let mut second = Raw::connect(waypoint.http()).await;
-        ask(&mut second).await;
-        let mut third = Raw::connect(waypoint.http()).await;
-        ask(&mut third).await;
-        let before = lanes();
-        ask(&mut first).await;
-        ask(&mut third).await;
-        if spent(&before, &lanes())[1] == 0 {
-            break (first, third);
+    let meeting = async {
+        loop {
+            // Lanes take turns: the first and the third meet, unless they were uneven meanwhile.
+            let mut first = Raw::connect(waypoint.http()).await;
+            ask(&mut first).await;
+            let mut second = Raw::connect(waypoint.http()).await;
+            ask(&mut second).await;
+            let mut third = Raw::connect(waypoint.http()).await;
+            ask(&mut third).await;
+            let before = lanes();
+            ask(&mut first).await;
+            ask(&mut third).await;
+            if spent(&before, &lanes())[1] == 0 {
+                break (first, third);
+            }
         }
     };
+    let (mut first, mut third) = timeout(PATIENCE, meeting).await.expect("two meet");
 
     let even = async {
         loop {

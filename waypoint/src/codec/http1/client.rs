@@ -31,6 +31,7 @@ use crate::codec::{
     Body, BodyError, Channel, INTERIM_MAX,
     hygiene::{self, FIELDS_CEILING, HeadLimits, HeadScan},
 };
+use crate::lanes::Home;
 
 /// What an endpoint's head may be. Past it the answer is malformed.
 const HEAD_LIMITS: HeadLimits =
@@ -310,6 +311,11 @@ impl Wire {
         let read =
             std::pin::Pin::new(&mut self.channel).poll_read(&mut cx, &mut ReadBuf::new(&mut byte));
         self.is_settled() && read.is_pending()
+    }
+
+    /// See [`Channel::home`].
+    pub(crate) fn home(&self) -> Home {
+        self.channel.home()
     }
 
     /// See [`Channel::settle_here`].

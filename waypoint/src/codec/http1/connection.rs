@@ -28,7 +28,7 @@ use crate::codec::{
     isolate::{Panicked, poll_isolated},
     sending::Sending,
 };
-use crate::lanes::{self, Place};
+use crate::lanes;
 
 /// How much of a request's body that nobody read is read and thrown away, in bytes, so that the
 /// connection can go on. Past it: closed.
@@ -45,8 +45,6 @@ const UNREAD_BODY_WAIT: Duration = Duration::from_secs(1);
 struct Http1<J> {
     connection: Connection<J>,
     socket: Socket,
-    /// Where the socket's readiness is heard of.
-    home: Place,
     /// `None` while a request's body has it.
     reader: Option<Reader>,
     /// Where that body puts it.
@@ -82,7 +80,6 @@ pub(in crate::codec) async fn serve<J: Journey>(
 ) {
     let http1 = Http1 {
         socket: io.socket(),
-        home: Place::here(),
         reader: Some(Reader { io: io.clone(), buffer: early }),
         writer: Writer::new(io, connection.limits.write_stall),
         slot: None,
@@ -123,17 +120,14 @@ impl<J: Journey> Http1<J> {
         }
     }
 
-    /// Goes on where it runs now, if that is not where its socket's readiness is heard of.
+    /// Goes on where it runs now, if its socket's readiness is heard of elsewhere.
     fn settle_here(&mut self) {
         let Some(reader) = &mut self.reader else { return };
-        if self.home == Place::here() {
-            return;
+        if reader.io.settle_here() {
+            self.writer.io = reader.io.clone();
+            self.socket = reader.io.socket();
+            self.stall = Stall::new();
         }
-        self.home = Place::here();
-        reader.io.settle_here();
-        self.writer.io = reader.io.clone();
-        self.socket = reader.io.socket();
-        self.stall = Stall::new();
     }
 
     /// Waits for a whole head and reads it.

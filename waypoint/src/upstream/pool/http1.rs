@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Queue;
 use crate::codec::Wire;
-use crate::lanes::Place;
+use crate::lanes::Home;
 use crate::upstream::balance::{Connections, Endpoint};
 use crate::upstream::connect::connect;
 use crate::upstream::{UpstreamError, UpstreamLimits};
@@ -36,7 +36,8 @@ struct State {
 
 struct Idle {
     wire: Box<Wire>,
-    home: Place,
+    /// The wire's, where it is found without a look at each wire.
+    home: Home,
     since: Instant,
 }
 
@@ -48,8 +49,6 @@ pub(in crate::upstream) struct Lease {
     pub(in crate::upstream) wire: Box<Wire>,
     /// Whether an earlier request was answered on it.
     pub(in crate::upstream) reused: bool,
-    /// Where its readiness is heard of.
-    home: Place,
     slot: Slot,
 }
 
@@ -85,24 +84,15 @@ impl Lease {
                 Grant::Connect(slot) => {
                     // In a box: rare, and large for the handshake that it may hold.
                     let wire = Box::new(Wire::new(Box::pin(connect(endpoint)).await?));
-                    return Ok(Self { wire, reused: false, home: Place::here(), slot });
+                    return Ok(Self { wire, reused: false, slot });
                 }
                 Grant::Reuse(mut lease) => {
-                    lease.settle_here();
+                    lease.wire.settle_here();
                     if lease.wire.is_reusable() {
                         return Ok(lease);
                     }
                 }
             }
-        }
-    }
-
-    /// Has the connection's readiness heard of where the caller runs.
-    fn settle_here(&mut self) {
-        let here = Place::here();
-        if self.home != here {
-            self.wire.settle_here();
-            self.home = here;
         }
     }
 
@@ -154,9 +144,10 @@ impl Drop for Slot {
 // === impl State ===
 
 impl State {
-    /// The youngest idle connection that is at home where the caller runs, or else the youngest of all.
+    /// The youngest idle connection that is at home where the caller runs, or else the youngest of
+    /// all.
     fn take_idle(&mut self) -> Option<Idle> {
-        let here = Place::here();
+        let here = Home::here();
         match self.idle.iter().rposition(|idle| idle.home == here) {
             Some(at) => Some(self.idle.remove(at)),
             None => self.idle.pop(),
@@ -201,8 +192,8 @@ impl Http1Pool {
                 stale = Some(idle);
                 Turn::Now(Grant::Connect(slot()))
             }
-            Some(Idle { wire, home, .. }) => {
-                Turn::Now(Grant::Reuse(Lease { wire, reused: true, home, slot: slot() }))
+            Some(Idle { wire, .. }) => {
+                Turn::Now(Grant::Reuse(Lease { wire, reused: true, slot: slot() }))
             }
             None if room => {
                 state.open += 1;
@@ -220,6 +211,7 @@ impl Http1Pool {
 
     /// Takes a connection that can serve another request; the right to it has been taken from it.
     fn put(&self, mut lease: Lease, endpoint: &Arc<Endpoint>) {
+        let home = lease.wire.home();
         let mut state = self.state.lock();
         if state.queue.len() != 0 {
             lease.slot = Slot(Some(Arc::clone(endpoint)));
@@ -227,7 +219,7 @@ impl Http1Pool {
             let Grant::Reuse(returned) = grant else { return };
             lease = returned;
         }
-        let Lease { wire, home, slot, .. } = lease;
+        let Lease { wire, slot, .. } = lease;
         slot.forgo(); // An idle connection does not keep its endpoint alive.
         if state.idle.len() < self.idle_max && state.keeping {
             state.idle.push(Idle { wire, home, since: Instant::now() });

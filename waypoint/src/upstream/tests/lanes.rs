@@ -1,18 +1,12 @@
 //! Idle connections, and the lanes that use them.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::sync::{Barrier, mpsc, oneshot};
-use tokio_util::sync::DropGuard;
 
 use super::origin::Origin;
 use super::*;
-use crate::lanes::{Lanes, Place};
-
-fn two() -> (Lanes, DropGuard) {
-    Lanes::start(const { NonZeroUsize::new(2).unwrap() }).expect("threads")
-}
+use crate::lanes::{Home, Lanes};
 
 /// Sends a request in a lane and gives the answer's body: the number of the connection.
 async fn fetch_in(lanes: &Lanes, lane: usize, bench: &Bench, cluster: &Cluster) -> String {
@@ -31,7 +25,7 @@ fn numbered(connection: usize) -> String {
 
 #[tokio::test]
 async fn a_lane_uses_the_idle_connection_that_it_used_last() {
-    let ((lanes, _end), bench) = (two(), Bench::new(UpstreamLimits::default()));
+    let ((lanes, _end), bench) = (Lanes::of(2), Bench::new(UpstreamLimits::default()));
     let both = Arc::new(Barrier::new(2));
     let origin = Origin::start(&bench, move |mut peer, connection| {
         let both = both.clone();
@@ -60,7 +54,7 @@ async fn a_lane_uses_the_idle_connection_that_it_used_last() {
 
 #[tokio::test]
 async fn a_lane_without_an_idle_connection_takes_that_of_another() {
-    let ((lanes, _end), bench) = (two(), Bench::new(UpstreamLimits::default()));
+    let ((lanes, _end), bench) = (Lanes::of(2), Bench::new(UpstreamLimits::default()));
     let origin = Origin::start(&bench, |mut peer, connection| async move {
         while peer.head().await.is_some() {
             peer.write(&numbered(connection)).await;
@@ -76,7 +70,7 @@ async fn a_lane_without_an_idle_connection_takes_that_of_another() {
 
 #[tokio::test]
 async fn what_came_to_an_idle_connection_of_another_lane_answers_nobody() {
-    let ((lanes, _end), bench) = (two(), Bench::new(UpstreamLimits::default()));
+    let ((lanes, _end), bench) = (Lanes::of(2), Bench::new(UpstreamLimits::default()));
     let (say, mut said) = mpsc::unbounded_channel();
     let origin = Origin::start(&bench, move |mut peer, connection| {
         let say = say.clone();
@@ -99,15 +93,15 @@ async fn what_came_to_an_idle_connection_of_another_lane_answers_nobody() {
 
 #[tokio::test]
 async fn a_request_to_an_endpoint_of_http2_goes_on_on_the_workers() {
-    let ((lanes, _end), bench) = (two(), Bench::new(UpstreamLimits::default()));
+    let ((lanes, _end), bench) = (Lanes::of(2), Bench::new(UpstreamLimits::default()));
     let origin = http2::serve(&bench, h2::server::Builder::new(), http2::say_hello).await;
     let cluster = bench.http2(&[origin.address]);
     let (sender, answer) = oneshot::channel();
     lanes.serve_in(1, &bench.tasks, async move {
-        let begun = Place::here();
+        let begun = Home::here();
         let (_, text) = fetch(&cluster, get("/")).await;
-        sender.send((begun, text, Place::here())).expect("the test waits");
+        sender.send((begun, text, Home::here())).expect("the test waits");
     });
-    let wanted = (Place::Lane(1), "hello".to_owned(), Place::Workers);
+    let wanted = (Home::Lane(1), "hello".to_owned(), Home::Workers);
     assert_eq!(within(answer).await.expect("an answer"), wanted);
 }

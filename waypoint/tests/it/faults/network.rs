@@ -214,7 +214,8 @@ async fn one_of_three_is_cut_off(length: Length) {
     report.is_sound();
     report.failed_only(|sealed| matches!(sealed.fate, Fate::Cut(_)));
     let cost = report.shed() + report.failed().len();
-    assert!(cost <= report.all.len() / 10, "the cut cost {cost}");
+    let kinds = report.shed_kinds();
+    assert!(cost <= report.all.len() / 10, "the cut cost {cost}: {kinds:#?}; {}", report.summary());
     if length == Length::Long {
         for service in ["one", "two"] {
             let ejected = format!(

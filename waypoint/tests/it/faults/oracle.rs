@@ -223,7 +223,7 @@ impl Report {
         self.all.get(index).or(self.all.last()).map_or(Duration::ZERO, |sealed| sealed.after)
     }
 
-    fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         format!(
             "{} sent, {} whole, {} shed, {} failed; lost {:?}, duplicated {:?}, corrupt {:?}, \
              allowed wrongly {:?}; p50 {:?}, p99 {:?}; WAYPOINT_SEED={}",

@@ -1,28 +1,22 @@
 //! Connections that change lanes between two requests.
 
 use std::future::pending;
-use std::num::NonZeroUsize;
 
 use http::Response;
-use tokio_util::sync::DropGuard;
 
 use super::ask;
 use crate::codec::{
     Body,
     testing::{DropBell, Once, Rig, Setup, patiently},
 };
-use crate::lanes::{Lanes, Place, leave};
-
-fn two() -> (Lanes, DropGuard) {
-    Lanes::start(const { NonZeroUsize::new(2).unwrap() }).expect("threads")
-}
+use crate::lanes::{Home, Lanes, leave};
 
 #[tokio::test]
 async fn a_connection_that_changes_lanes_goes_on_where_it_was() {
-    let (lanes, _end) = two();
+    let (lanes, _end) = Lanes::of(2);
     let setup = Setup { lanes: lanes.clone(), ..Setup::default() };
     let rig = Rig::start(setup, |request, _| async {
-        let place = format!("{:?}", Place::here());
+        let place = format!("{:?}", Home::here());
         let mut answer = Response::new(request.into_body());
         answer.headers_mut().insert("place", place.parse().expect("a value"));
         answer
@@ -49,7 +43,7 @@ async fn a_connection_that_changes_lanes_goes_on_where_it_was() {
 async fn a_reset_is_heard_of_in_the_lane_that_a_connection_has_changed_to() {
     let (bell, dropped) = DropBell::new();
     let held = Once::new(bell);
-    let (lanes, _end) = two();
+    let (lanes, _end) = Lanes::of(2);
     lanes.give(0, 1);
     let setup = Setup { lanes, ..Setup::default() };
     let rig = Rig::start(setup, move |request, _| {
@@ -58,7 +52,7 @@ async fn a_reset_is_heard_of_in_the_lane_that_a_connection_has_changed_to() {
             if bell.is_some() {
                 pending().await
             }
-            Response::new(Body::full(format!("{:?}", Place::here())))
+            Response::new(Body::full(format!("{:?}", Home::here())))
         }
     });
     let mut client = rig.client().await;
@@ -75,16 +69,16 @@ async fn a_reset_is_heard_of_in_the_lane_that_a_connection_has_changed_to() {
 async fn a_connection_whose_request_leaves_for_the_workers_goes_on_there() {
     let (bell, dropped) = DropBell::new();
     let held = Once::new(bell);
-    let (lanes, _end) = two();
+    let (lanes, _end) = Lanes::of(2);
     let rig = Rig::start(Setup { lanes, ..Setup::default() }, move |request, _| {
         let bell = (request.uri().path() == "/held").then(|| held.take());
         async move {
-            let begun = Place::here();
+            let begun = Home::here();
             leave().await;
             if bell.is_some() {
                 pending().await
             }
-            Response::new(Body::full(format!("{begun:?} {:?}", Place::here())))
+            Response::new(Body::full(format!("{begun:?} {:?}", Home::here())))
         }
     });
     let mut client = rig.client().await;
